@@ -1,0 +1,55 @@
+"""affectcore scores what language models feel like: fast, exact affect and tone metrics for dumps of LLM outputs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from affectcore._version import __version__
+
+if TYPE_CHECKING:
+    from affectcore.comparison import Comparison, compare
+    from affectcore.errors import AffectcoreError, InputError, OutputError, UsageError
+    from affectcore.pipeline.run import Report, score_dataset
+    from affectcore.scorer import Scorer, score
+
+__all__ = [
+    "AffectcoreError",
+    "Comparison",
+    "InputError",
+    "OutputError",
+    "Report",
+    "Scorer",
+    "UsageError",
+    "__version__",
+    "compare",
+    "score",
+    "score_dataset",
+]
+
+_HOMES = {
+    "AffectcoreError": "affectcore.errors",
+    "Comparison": "affectcore.comparison",
+    "InputError": "affectcore.errors",
+    "OutputError": "affectcore.errors",
+    "Report": "affectcore.pipeline.run",
+    "Scorer": "affectcore.scorer",
+    "UsageError": "affectcore.errors",
+    "compare": "affectcore.comparison",
+    "score": "affectcore.scorer",
+    "score_dataset": "affectcore.pipeline.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import affectcore` stays cheap."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'affectcore' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,90 @@
+"""What all commands share: consoles, hints, progress. Imports nothing heavy, because `--help` loads it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MODEL_COLUMNS = ("model", "model_id", "model_name", "generator", "system", "engine")
+"""Columns that are likely to name the model that wrote a document, most likely first."""
+
+_LOG_SECONDS = 60.0
+
+
+def out() -> Console:
+    """Return the console for data: standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def err() -> Console:
+    """Return the console for messages, logs and progress: standard error; long lines are left to the terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def hint(console: Console, text: str) -> None:
+    """Print a hint after a blank line."""
+    console.print()
+    console.print(f"hint: {text}")
+
+
+def split_names(values: Iterable[str] | None) -> list[str] | None:
+    """Split option values at commas; None stays None, for an option that was not given."""
+    if not values:
+        return None
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def model_column(names: Iterable[str]) -> str | None:
+    """Return the first of the columns that are likely to name the model, or None."""
+    there = set(names)
+    return next((name for name in MODEL_COLUMNS if name in there), None)
+
+
+@contextmanager
+def progress(
+    console: Console, *, quiet: bool = False, every: float = _LOG_SECONDS
+) -> Iterator[Callable[[int, int, int], None] | None]:
+    """Show progress: a live line on a terminal, else one log line every `every` seconds.
+
+    Yields
+    ------
+    callable or None
+        Takes rows, bytes and files done so far; None if `quiet`.
+    """
+    if quiet:
+        yield None
+        return
+    started = time.monotonic()
+
+    def text(rows: int, size: int, files: int) -> str:
+        seconds = max(time.monotonic() - started, 1e-9)
+        done = f"{files:,} {'file' if files == 1 else 'files'} done"
+        return f"scored {rows:,} rows, {size / 1e6:,.1f} MB, {size / 1e6 / seconds:,.1f} MB/s, {done}"
+
+    if console.is_terminal:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("reading the first batch", total=None)
+            yield lambda rows, size, files: bar.update(task, description=text(rows, size, files))
+        return
+
+    last = started
+
+    def log(rows: int, size: int, files: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            console.print(text(rows, size, files))
+
+    yield log

@@ -1,0 +1,67 @@
+"""``affectcore demo``: score the bundled dump and print two leaderboards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affectcore.cli.console import err, hint, out
+from affectcore.errors import OutputError
+
+_METRICS = ("vader_compound", "flattery", "self_blame")
+
+
+def demo(
+    keep_files: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="AFFECTCORE_KEEP_FILES",
+            help="Folder to leave the dump (demo.jsonl) and its scores (demo-scores.parquet) in.",
+            show_default="a temporary one, removed at the end",
+        ),
+    ] = None,
+) -> None:
+    """Score a small made-up dump that comes with the package, and rank its models."""
+    import tempfile
+
+    console = err()
+    console.print("The demo dump is made up: four invented models, each a caricature, answer the same prompts.")
+    if keep_files is None:
+        with tempfile.TemporaryDirectory(prefix="affectcore-demo-") as folder:
+            _run(Path(folder))
+        hint(console, "affectcore demo --keep-files demo/ leaves the dump and its scores to look at")
+    else:
+        try:
+            keep_files.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{keep_files}: cannot be made: {error.strerror}; choose another folder") from error
+        scores = _run(keep_files)
+        hint(console, f"affectcore compare {scores} --by model --metric hedges")
+    console.print("hint: affectcore score YOUR_DUMP.jsonl -o scores.parquet scores texts of your own")
+
+
+def dump() -> str:
+    """Return the text of the bundled demo dump, one JSON object per line."""
+    from importlib.resources import files
+
+    return files("affectcore").joinpath("data", "demo.jsonl").read_text(encoding="utf-8")
+
+
+def _run(folder: Path) -> Path:
+    from affectcore.comparison import compare
+    from affectcore.pipeline.run import score_dataset
+    from affectcore.scorer import Scorer
+
+    source, target = folder / "demo.jsonl", folder / "demo-scores.parquet"
+    try:
+        source.write_text(dump(), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{source}: cannot be written: {error.strerror}; choose another folder") from error
+    report = score_dataset([source], target, scorer=Scorer(), text="response", overwrite=True)
+    err().print(f"scored {report.n_rows:,} rows in {report.seconds:.1f} s")
+    err().print()
+    out().print(compare(target, by="model", metrics=_METRICS).to_rich())
+    return target

@@ -1,0 +1,132 @@
+"""``affectcore doctor``: what is installed, what can run here, and whether the numbers are right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import typer
+
+from affectcore.cli.console import err
+from affectcore.errors import EXIT_FAILED
+
+# vaderSentiment 3.3.2 on each text: compound, pos, neu, neg.
+_KNOWN = (
+    ("This is a GREAT answer, and I really love it!!!", (0.9043, 0.56, 0.44, 0.0)),
+    ("I am sorry, but the test still fails and I don't know why.", (-0.5927, 0.0, 0.694, 0.306)),
+    ("The plot was not bad at all 😊 but the ending felt hopeless...", (-0.0194, 0.258, 0.567, 0.174)),
+)
+_COLUMNS = ("vader_compound", "vader_pos", "vader_neu", "vader_neg")
+_REQUIRED = ("numpy", "pyarrow", "numba", "rich", "typer")
+_OPTIONAL = ("torch", "triton")
+
+OK, NOTE, BROKEN = "ok", "note", "BROKEN"
+Line = tuple[str, str, str]  # state, what, detail
+
+
+def doctor() -> None:
+    """Check the installation: versions, backends, cache, word lists, and three sentences with known scores."""
+    lines: list[Line] = []
+    for check in (_versions, _cores, _backends, _cache, _lexicons, _demo, _self_check):
+        lines.extend(_run(check))
+    # Plain lines, not a table that folds: paths and messages stay whole, to copy.
+    width = max(len(what) for _, what, _ in lines)
+    for state, what, detail in lines:
+        typer.echo(f"{state:<{len(BROKEN)}}  {what:<{width}}  {detail}")
+    broken = sum(state == BROKEN for state, _, _ in lines)
+    if broken:
+        err().print(f"error: {broken} {'check' if broken == 1 else 'checks'} failed (marked {BROKEN} above)")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _run(check: Callable[[], Iterator[Line]]) -> Iterator[Line]:
+    # Whatever a check raises is a finding; the other checks still say what they know.
+    try:
+        yield from check()
+    except Exception as error:
+        yield BROKEN, check.__name__.strip("_").replace("_", " "), f"{type(error).__name__}: {error}"
+
+
+def _versions() -> Iterator[Line]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from affectcore._version import __version__
+
+    yield OK, "affectcore", __version__
+    yield OK, "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    for name in (*_REQUIRED, *_OPTIONAL):
+        try:
+            yield OK, name, version(name)
+        except PackageNotFoundError:
+            if name in _REQUIRED:
+                yield BROKEN, name, f"not installed: pip install {name}"
+            else:
+                yield NOTE, name, "not installed; only the triton backend needs it: pip install 'affectcore[gpu]'"
+
+
+def _cores() -> Iterator[Line]:
+    import os
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield OK, "cores", f"{usable} usable of {os.cpu_count()}"
+
+
+def _backends() -> Iterator[Line]:
+    from affectcore.kernels.dispatch import available
+
+    for name, state in available().items():
+        if state == "ok":
+            yield OK, f"backend {name}", "can run"
+        else:
+            yield (NOTE if name == "triton" else BROKEN), f"backend {name}", state
+
+
+def _cache() -> Iterator[Line]:
+    import tempfile
+    from pathlib import Path
+
+    from affectcore.kernels.words import cpu
+
+    # Numba has chosen the folder by the time a cached function exists: beside the module, or the user's own cache.
+    folders = {f.stats.cache_path for f in vars(cpu).values() if hasattr(getattr(f, "stats", None), "cache_path")}
+    for folder in sorted(filter(None, folders)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        yield OK, "JIT cache", folder
+    if not any(folders):
+        yield NOTE, "JIT cache", "none: every process compiles anew; NUMBA_CACHE_DIR can name a writable folder"
+
+
+def _lexicons() -> Iterator[Line]:
+    from affectcore.lexicons import LISTS, load, read_list
+
+    load()
+    entries = sum(len(read_list(name)) for name in LISTS)
+    yield OK, "word lists", f"{len(LISTS)} lists with {entries:,} entries, and VADER's lexicon"
+
+
+def _demo() -> Iterator[Line]:
+    from affectcore.cli.demo import dump
+
+    yield OK, "demo dump", f"{len(dump().splitlines())} rows"
+
+
+def _self_check() -> Iterator[Line]:
+    import time
+
+    import numpy as np
+
+    from affectcore.scorer import Scorer
+
+    started = time.perf_counter()
+    table: Any = Scorer(metrics=["vader"]).score([text for text, _ in _KNOWN])
+    seconds = time.perf_counter() - started
+    found = np.stack([table[name].to_numpy() for name in _COLUMNS], axis=1)
+    wanted = np.array([values for _, values in _KNOWN], dtype=np.float32)
+    wrong = [text for (text, _), a, b in zip(_KNOWN, found, wanted) if not np.array_equal(a, b)]
+    for text in wrong:
+        yield BROKEN, "self-check", f"scores differ from vaderSentiment 3.3.2 on: {text}"
+    if not wrong:
+        yield OK, "self-check", f"{len(_KNOWN)} sentences score as vaderSentiment 3.3.2 does ({seconds:.1f} s)"

@@ -1,0 +1,187 @@
+"""``affectcore score``: files of texts in, files of scores out."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from affectcore.cli.console import err, hint, model_column, progress, split_names
+from affectcore.errors import EXIT_PARTIAL, AffectcoreError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from affectcore.pipeline.run import Report
+
+
+def score(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            help="Files, folders or glob patterns: Parquet, Arrow IPC/Feather, JSONL, CSV or TSV (also .gz, .zst).",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            envvar="AFFECTCORE_OUTPUT",
+            help="Where the scores go: a file (.parquet, .arrow, .feather, .ipc, .jsonl), or a folder.",
+            show_default=False,
+        ),
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", envvar="AFFECTCORE_FORMAT", help="Format of the inputs; auto goes by the file names."
+        ),
+    ] = "auto",
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL",
+            envvar="AFFECTCORE_TEXT",
+            help="Column that holds the texts, or chat messages; a dot reaches into structs.",
+            show_default="text, response, output, ...: the first there is",
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLS",
+            envvar="AFFECTCORE_KEEP",
+            help="Columns to copy to the output, separated by commas.",
+            show_default="all but the text and nested ones",
+        ),
+    ] = None,
+    unit: Annotated[
+        str, typer.Option(metavar="NAME", envvar="AFFECTCORE_UNIT", help="What one output row stands for.")
+    ] = "document",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", envvar="AFFECTCORE_MODEL", help="Model to score with; none means lexical metrics only."
+        ),
+    ] = "none",
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            envvar="AFFECTCORE_METRICS",
+            help="Metrics or groups, separated by commas; `affectcore metrics` lists them.",
+            show_default="all of them",
+        ),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", envvar="AFFECTCORE_BACKEND", help="Implementation: auto, numba, triton or reference."
+        ),
+    ] = "auto",
+    vader: Annotated[
+        str,
+        typer.Option(
+            metavar="MODE",
+            envvar="AFFECTCORE_VADER",
+            help="exact is vaderSentiment 3.3.2; corrected repairs rules that misfire.",
+        ),
+    ] = "exact",
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", envvar="AFFECTCORE_OVERWRITE", help="Replace an output that exists.", show_default="off"
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", envvar="AFFECTCORE_RESUME", help="Go on with a run that was cut off.", show_default="off"
+        ),
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            envvar="AFFECTCORE_THREADS",
+            help="Threads that score.",
+            show_default="one per usable core",
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", envvar="AFFECTCORE_QUIET", help="Print errors only.", show_default="off")
+    ] = False,
+) -> None:
+    """Score texts: one output row per document, the kept columns beside the scores."""
+    if overwrite and resume:
+        raise UsageError("--overwrite starts anew and --resume goes on: give one of them")
+    from affectcore.metrics.registry import select
+
+    names = split_names(metrics)
+    chosen = "default" if names is None else [metric.name for metric in select(names)]
+
+    from affectcore.pipeline.run import score_dataset
+    from affectcore.scorer import Scorer
+
+    console = err()
+    scorer = Scorer(model=model, metrics=chosen, unit=unit, backend=backend, vader=vader, threads=threads)
+    with progress(console, quiet=quiet) as callback:
+        report = score_dataset(
+            inputs,
+            output,
+            scorer=scorer,
+            text=text,
+            keep=split_names(keep),
+            format=format,
+            overwrite=overwrite,
+            resume=resume,
+            threads=threads,
+            progress=callback,
+        )
+    _finish(console, report, output, quiet)
+    if report.errors:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _finish(console: Console, report: Report, output: Path, quiet: bool) -> None:
+    if report.errors:
+        problems = f"{len(report.errors):,} {'problem is' if len(report.errors) == 1 else 'problems are'}"
+        listed = output / "_errors.jsonl" if output.is_dir() else Path(f"{output}.errors.jsonl")
+        console.print(f"not everything could be scored: {problems} listed in {listed}")
+    if quiet:
+        return
+    size = report.n_bytes / 1e6
+    rows = f"{report.n_rows:,} {'row' if report.n_rows == 1 else 'rows'}"
+    digits = 1 if size >= 1 else 3
+    speed = f"{size:,.{digits}f} MB of text in {report.seconds:.1f} s, {size / max(report.seconds, 1e-9):,.1f} MB/s"
+    console.print(f"scored {rows} ({speed}) to {output}")
+    if report.skipped:
+        console.print(f"{len(report.skipped):,} of the inputs had been finished by an earlier run")
+    names = _columns(output)
+    column = model_column(names)
+    if not names:
+        return
+    if column:
+        hint(console, f"affectcore compare {shlex.quote(str(output))} --by {column}")
+    else:
+        hint(
+            console,
+            f"affectcore compare {shlex.quote(str(output))} --by COLUMN ranks models, once a column names them "
+            "(--keep copies it from the input)",
+        )
+
+
+def _columns(output: Path) -> list[str]:
+    from affectcore.comparison import columns
+
+    try:
+        return columns(output)
+    except AffectcoreError:
+        return []  # nothing was written, so there is nothing to compare

@@ -1,0 +1,58 @@
+"""Exceptions of the engine and the exit codes of the command line.
+
+Every message names what was wrong (file, row or option) and what to do about it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_PARTIAL = 3  # done, but some rows or files could not be scored
+EXIT_INTERRUPTED = 130  # Ctrl-C, as shells expect
+
+
+class AffectcoreError(Exception):
+    """Base of every error that the engine raises on purpose."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(AffectcoreError, ValueError):
+    """An argument or option that cannot be used: unknown name, impossible combination, missing column."""
+
+    exit_code = EXIT_USAGE
+
+
+class InputError(AffectcoreError):
+    """An input that cannot be read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reason
+        What is wrong with it, as one sentence without a full stop.
+    remedy
+        What the user can do, as one sentence without a full stop.
+    row
+        Zero-based row (or line) at which reading stopped, where known.
+    """
+
+    def __init__(self, path: str | Path, reason: str, remedy: str = "", row: int | None = None) -> None:
+        self.path = str(path)
+        self.reason = reason
+        self.remedy = remedy
+        self.row = row
+        where = f"{path}" if row is None else f"{path}, row {row}"
+        super().__init__(f"{where}: {reason}" + (f" ({remedy})" if remedy else ""))
+
+
+class OutputError(AffectcoreError):
+    """An output that cannot be written: it exists, its folder is read-only, or the disk is full."""
+
+
+class BackendError(AffectcoreError):
+    """A backend that was asked for by name cannot run; the message says why and what would."""

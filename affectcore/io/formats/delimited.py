@@ -1,0 +1,195 @@
+"""CSV and TSV, quoted fields with line ends in them included: blocks of whole rows, parsed by pyarrow.
+
+The first block fixes the types: whole numbers and decimals become int64 and float64 unless that would change them
+(leading zeros, more digits than a float holds); everything else, dates and true/false too, stays text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pcsv
+
+from affectcore.errors import InputError
+from affectcore.io.formats.base import Reader, Source, checked_texts, damaged, valid_strings
+from affectcore.io.formats.bytestream import open_bytes
+from affectcore.io.formats.texts import kept_names, pick_text
+
+_BOM = b"\xef\xbb\xbf"
+_MAX_ROW = 1 << 30
+_FIX_ROW = "the row is left out; correct or remove it"
+
+
+class DelimitedReader(Reader):
+    """Reads CSV or TSV with a header line, plain or compressed; rows with too few or too many fields are dropped."""
+
+    def __init__(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
+        super().__init__(source, batch_bytes)
+        self._delimiter = "\t" if source.format == "tsv" else ","
+        self._names: list[str] | None = None  # None: the next block begins with the header
+        self._rows = 0  # rows of the file before the next block, dropped ones included
+        with damaged(source, "cannot read the file"):
+            self._stream = open_bytes(source)
+        self._blocks_left = self._blocks()
+        first = next(self._blocks_left, b"")
+        if not first.strip():
+            raise InputError(source.path, "empty file (no header line)", "write it again, or leave it out")
+        with damaged(source, "not a readable CSV file"):
+            inferred = self._parse(first, None, None).schema
+            raw = self._parse(first, dict.fromkeys(inferred.names, pa.binary()), None)
+        self._text = pick_text(pa.schema([(n, pa.string()) for n in inferred.names]), text, source.path)
+        self.text_column = self._text.name
+        names = kept_names(inferred, self._text.column, None if keep is None else list(keep), source.path)
+        types = {n: _safe_type(inferred.field(n).type, raw, n) for n in names}
+        if self._text.column in types:
+            types[self._text.column] = pa.string()
+        self.schema = pa.schema([(n, types[n]) for n in names])
+        # Strings are read as bytes: pyarrow gives up the block at the first byte that is not UTF-8.
+        self._types = {n: pa.binary() if t == pa.string() else t for n, t in types.items()}
+        self._types[self._text.column] = pa.binary()
+        self._all_names = inferred.names
+        self._first_block: bytes | None = first
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Yield blocks of whole rows."""
+        held = b""
+        size = self.block_bytes
+        while True:
+            with damaged(self.source, "cannot read the file", self):
+                chunk = self._stream.read(size)
+            if not chunk:
+                break
+            held += chunk
+            end = row_end(held, self._delimiter.encode())
+            if end:
+                yield held[:end]
+                held = held[end:]
+                size = self.block_bytes
+                continue
+            size *= 2  # a row longer than that: look again when there is twice as much
+            if len(held) > _MAX_ROW:
+                reason = "a row longer than 1 GiB; a quotation mark may be missing"
+                raise InputError(self.source.path, reason, "correct the row", self._rows)
+        if held:
+            yield held
+
+    def _parse(self, data: bytes, types: dict[str, pa.DataType] | None, record_at: int | None) -> pa.Table:
+        """Parse a block, all columns or those with types; with `record_at`, note the rows dropped."""
+        dropped: list[tuple[int, str]] = []
+
+        def invalid(row: Any) -> str:
+            reason = f"{row.actual_columns} fields where the header has {row.expected_columns}"
+            dropped.append((int(row.number), reason))
+            return "skip"
+
+        table = pcsv.read_csv(
+            pa.BufferReader(data),
+            read_options=pcsv.ReadOptions(block_size=len(data) + 1, use_threads=False, column_names=self._names),
+            parse_options=pcsv.ParseOptions(
+                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=invalid
+            ),
+            convert_options=pcsv.ConvertOptions(
+                column_types=types, include_columns=None if types is None else list(types), strings_can_be_null=False
+            ),
+        )
+        if record_at is not None:
+            before = self._rows - self._header_rows()
+            for number, reason in dropped:
+                self._record(record_at, before + number - 1, reason, _FIX_ROW)
+            self._rows += table.num_rows + len(dropped)
+        return table
+
+    def _header_rows(self) -> int:
+        return 1 if self._names is None else 0
+
+    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, pa.Array]]:
+        if self._first_block is None:
+            raise ValueError("a reader can be read once; open the file again")
+        first, block = 0, self._first_block
+        self._first_block = None
+        while block:
+            try:
+                with damaged(self.source, "cannot read the CSV data", self):
+                    table = self._parse(block, self._types, first)
+            except InputError as exc:
+                raise self._explain(exc) from exc
+            self._names = self._all_names
+            if table.num_rows:
+                batch = table.combine_chunks().to_batches()[0]
+                yield (first, *self._split(batch))
+                first += len(batch)
+            block = next(self._blocks_left, b"")
+
+    def _split(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Array]:
+        kept = [
+            valid_strings(batch.column(f.name)) if pa.types.is_string(f.type) else batch.column(f.name)
+            for f in self.schema
+        ]
+        texts = checked_texts(batch.column(self._text.column).view(pa.string()))
+        return pa.RecordBatch.from_arrays(kept, schema=self.schema), texts
+
+    def _explain(self, exc: InputError) -> InputError:
+        """Name the column of a value that does not convert, and the way around it."""
+        found = re.search(r"CSV column #(\d+): (?:Row #(\d+): )?(.*)", exc.reason)
+        if not found:
+            return exc
+        index = int(found[1])
+        name = self._all_names[index] if index < len(self._all_names) else found[1]
+        others = ",".join(n for n in self.schema.names if n != name)
+        remedy = "leave the column out" + (f" with --keep {others}" if others else "") + ", or make it one type"
+        row = self._rows - self._header_rows() + int(found[2]) - 1 if found[2] else exc.row
+        return InputError(self.source.path, f"column {name!r}: {found[3]}", remedy, row)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def row_end(data: bytes, delimiter: bytes) -> int:
+    """Return where the last whole row of `data` ends, 0 where none does; `data` begins at a row.
+
+    A quotation mark opens a field only at its beginning; inside, two stand for one. Seen in runs: an even run changes
+    nothing; an odd run at the beginning of a field, or after a delimiter inside a quoted text, flips between inside and
+    outside; any other odd run ends up outside. So the state after a run is the parity of the flips since the last run
+    of the other kind, which needs no loop over the bytes.
+    """
+    last = data.rfind(b"\n") + 1
+    if last == 0 or b'"' not in data:
+        return last
+    raw = np.frombuffer(data, np.uint8)
+    quotes = np.flatnonzero(raw == 0x22)
+    begins = np.flatnonzero(np.diff(quotes, prepend=-2) > 1)
+    lengths = np.diff(begins, append=len(quotes))
+    odd = lengths % 2 == 1
+    at, length = quotes[begins[odd]], lengths[odd]
+    if not len(at):
+        return last
+    before = np.where(at > 0, raw[np.maximum(at - 1, 0)], 0x0A)
+    flips = (before == 0x0A) | (before == 0x0D) | (before == delimiter[0])
+    if data.startswith(_BOM):
+        flips |= at == len(_BOM)
+    count = np.cumsum(flips)
+    settled = np.maximum.accumulate(np.where(flips, 0, count))  # flips up to the last run that ended outside
+    inside = (count - settled) % 2 == 1
+    ends = at + length
+    # Usually the last line end will do; otherwise look at all of them at once.
+    k = int(np.searchsorted(ends, last - 1, side="right"))
+    if k == 0 or not inside[k - 1]:
+        return last
+    newlines = np.flatnonzero(raw == 0x0A)
+    k_each = np.searchsorted(ends, newlines, side="right")
+    outside = newlines[(k_each == 0) | ~inside[np.maximum(k_each - 1, 0)]]
+    return int(outside[-1]) + 1 if len(outside) else 0
+
+
+def _safe_type(dtype: pa.DataType, raw: pa.Table, name: str) -> pa.DataType:
+    if not (pa.types.is_integer(dtype) or pa.types.is_floating(dtype)):
+        return pa.string()
+    pattern = r"^[+-]?0[0-9]|^\+" if pa.types.is_integer(dtype) else r"^[+-]?0[0-9]|^\+|^-?[0-9]{16,}$"
+    changed = pc.any(pc.match_substring_regex(raw.column(name), pattern)).as_py()
+    return pa.string() if changed else dtype

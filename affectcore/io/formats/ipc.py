@@ -1,0 +1,114 @@
+"""Arrow IPC: the file format (Feather V2) and the stream format, mapped into memory."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc as ipc
+
+from affectcore.errors import InputError
+from affectcore.io.formats.base import Reader, Source, damaged, offsets_of, plain_type
+from affectcore.io.formats.texts import extract, kept_names, pick_text
+
+_MAGIC = b"ARROW1"
+_FORGET = 64 << 20  # bytes scored before pages of the map are handed back
+
+
+class IpcReader(Reader):
+    """Reads an Arrow IPC file or stream.
+
+    The file is mapped, so a record batch of any size costs no memory of its own; pages already scored are handed back
+    to the system. A file whose footer is missing is read as the stream it holds, up to the cut.
+    """
+
+    def __init__(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
+        super().__init__(source, batch_bytes)
+        if source.path.stat().st_size == 0:
+            raise InputError(source.path, "empty file (0 bytes)", "write it again, or leave it out")
+        with source.path.open("rb") as handle:
+            self._map = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        self._buffer = pa.py_buffer(self._map)
+        head = self._map[:8]
+        if head[:4] == b"FEA1":
+            raise InputError(
+                source.path, "Feather V1, a format of 2016", "write it again with pyarrow.feather.write_feather"
+            )
+        self._is_file = head.startswith(_MAGIC)
+        self._has_footer = self._is_file and self._map[-6:] == _MAGIC and len(self._map) > 16
+        with damaged(source, "not a readable Arrow IPC file"):
+            schema = self._open().schema
+        self._text = pick_text(schema, text, source.path)
+        self.text_column = self._text.name
+        names = kept_names(schema, self._text.column, None if keep is None else list(keep), source.path)
+        self.schema = pa.schema([schema.field(n).with_type(plain_type(schema.field(n).type)) for n in names])
+        wanted = dict.fromkeys([*names, self._text.column])
+        self._fields = sorted(schema.get_field_index(n) for n in wanted)
+
+    def _open(self, fields: list[int] | None = None) -> ipc.RecordBatchFileReader | ipc.RecordBatchStreamReader:
+        options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        if self._has_footer:
+            return ipc.open_file(self._buffer, options=options)
+        return ipc.open_stream(self._buffer[8:] if self._is_file else self._buffer, options=options)
+
+    def _raw(self) -> Iterator[pa.RecordBatch]:
+        opened = self._open()
+        if self._has_footer:
+            # Choosing columns makes Arrow copy the whole batch out of the map, which pays only where the batches are
+            # compressed and have to be unpacked anyway.
+            if opened.num_record_batches and not self._is_mapped(opened.get_batch(0)):
+                opened = self._open(self._fields)
+            for i in range(opened.num_record_batches):
+                yield opened.get_batch(i)
+            return
+        yield from opened
+        if self._is_file:
+            raise pa.ArrowInvalid("the footer is missing")
+
+    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, pa.Array]]:
+        first = 0
+        raw = self._raw()
+        while True:
+            with damaged(self.source, "cannot read the Arrow data", self):
+                batch = next(raw, None)
+                if batch is None:
+                    return
+                if first + len(batch) <= start:
+                    first += len(batch)
+                    continue
+                batch.validate()
+            # One record batch may be the whole file: convert it a stretch at a time.
+            step = self._step(batch)
+            for begin in range(0, len(batch), step):
+                part = batch.slice(begin, step)
+                with damaged(self.source, "cannot read the Arrow data", self):
+                    kept = self._kept(part)
+                    texts = extract(part.column(self._text.column), self._text.fields)
+                    if (np.diff(offsets_of(texts)) < 0).any():  # taken from the file as they are: trust nothing
+                        raise pa.ArrowInvalid("text offsets run backwards")
+                yield first + begin, kept, texts
+                self._forget(part.nbytes)
+            first += len(batch)
+
+    def _is_mapped(self, batch: pa.RecordBatch) -> bool:
+        begin, end = self._buffer.address, self._buffer.address + self._buffer.size
+        buffers = [b for b in batch.column(self._text.column).buffers() if b is not None and b.size]
+        return all(begin <= b.address < end for b in buffers)
+
+    def _step(self, batch: pa.RecordBatch) -> int:
+        each = max(int(batch.nbytes) // max(len(batch), 1), 1)
+        return max(1, min(1 << 16, 4 * self.batch_bytes // each))
+
+    _unreleased = 0
+
+    def _forget(self, n_bytes: int) -> None:
+        self._unreleased += n_bytes
+        if self._unreleased >= _FORGET and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)  # a page still in use is simply read again
+            self._unreleased = 0
+
+    def close(self) -> None:
+        """Drop the map; it closes with the last array that points into it."""
+        self._buffer = None

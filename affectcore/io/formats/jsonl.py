@@ -1,0 +1,452 @@
+"""JSON Lines: blocks cut at line ends and parsed by pyarrow; only a block it cannot hold is parsed line by line.
+
+The first block with a valid line fixes the kept schema. Integers and decimals mixed in it give float64, texts that look
+like dates stay texts, and a column without a value in it is a string column. Columns that appear later are left out,
+missing ones are null, and a string column takes any later value as its JSON text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json as pj
+
+from affectcore.errors import InputError, UsageError
+from affectcore.io.formats.base import Reader, Source, checked_texts, damaged, first_line, valid_strings
+from affectcore.io.formats.bytestream import open_bytes
+from affectcore.io.formats.texts import (
+    ASSISTANT,
+    TEXT_COLUMNS,
+    TextColumn,
+    extract,
+    is_chat,
+    kept_names,
+    pick_text,
+    split_path,
+)
+
+_BOM = b"\xef\xbb\xbf"
+_MAX_LINE = 1 << 30
+_CHAT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_FIX_LINE = "the row is left out; correct or remove the line"
+
+
+@dataclass
+class _Block:
+    data: bytes
+    line: int  # zero-based line of its first byte
+    first: int  # rows before it
+    end_line: int
+
+
+@dataclass
+class _Line:
+    number: int
+    data: bytes
+    value: dict[str, Any]
+
+
+class JsonlReader(Reader):
+    """Reads JSON Lines, plain or compressed.
+
+    A line that is not a JSON object is recorded as a problem and its row dropped; the other rows go on.
+    """
+
+    def __init__(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
+        super().__init__(source, batch_bytes)
+        self._keep = None if keep is None else list(keep)
+        self._wanted = text
+        self._parse: pa.Schema | None = None  # what pyarrow parses; None: its types cannot hold this file's texts
+        with damaged(source, "cannot read the file"):
+            self._stream = open_bytes(source)
+        self._blocks_left = self._blocks()
+        self._ready: tuple[_Block, pa.RecordBatch, pa.Array] | None = None
+        self._open_first()
+
+    # -- blocks of whole lines -------------------------------------------------------------------------------------
+
+    def _blocks(self) -> Iterator[tuple[bytes, int, int]]:
+        """Yield ``(bytes, first line, line after)``."""
+        carry: list[bytes] = []
+        held = line = 0
+        while True:
+            with damaged(self.source, "cannot read the file", self):
+                chunk = self._stream.read(self.block_bytes)
+            if not chunk:
+                break
+            end = chunk.rfind(b"\n") + 1
+            if end == 0:
+                carry.append(chunk)
+                held += len(chunk)
+                if held > _MAX_LINE:
+                    reason = f"line {line + 1} is longer than 1 GiB"
+                    raise InputError(self.source.path, reason, "one JSON object a line is expected", self.row)
+                continue
+            block = b"".join([*carry, memoryview(chunk)[:end]])
+            if line == 0:
+                block = block.removeprefix(_BOM)
+            carry = [chunk[end:]] if end < len(chunk) else []
+            held = len(chunk) - end
+            after = line + block.count(b"\n")
+            yield block, line, after
+            line = after
+        if carry:
+            yield b"".join(carry).removeprefix(_BOM if line == 0 else b""), line, line + 1
+
+    def _open_first(self) -> None:
+        """Read up to the first block with a valid line; it fixes the columns."""
+        empty = True
+        for data, line, end_line in self._blocks_left:
+            empty = empty and not data.strip()
+            block = _Block(data, line, 0, end_line)
+            ready = self._infer(block)
+            if ready is not None:
+                self._ready = (block, *ready)
+                return
+        if empty:
+            raise InputError(self.source.path, "empty file (no rows)", "write it again, or leave it out")
+        reason = self._problems[0][1].reason if self._problems else "no rows"
+        row = self._problems[0][1].row if self._problems else None
+        raise InputError(
+            self.source.path,
+            f"no line is a JSON object; the first: {reason}",
+            "one object a line is expected; for one JSON document: jq -c '.[]' FILE > FILE.jsonl",
+            row,
+        )
+
+    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, pa.Array]]:
+        if self._ready is None:
+            raise ValueError("a reader can be read once; open the file again")
+        (_, kept, texts), self._ready = self._ready, None
+        first = 0
+        if len(texts):
+            yield first, kept, texts
+            first += len(texts)
+        for data, line, end_line in self._blocks_left:
+            kept, texts = self._convert(_Block(data, line, first, end_line))
+            if len(texts):
+                yield first, kept, texts
+                first += len(texts)
+
+    # -- the first block -------------------------------------------------------------------------------------------
+
+    def _infer(self, block: _Block) -> tuple[pa.RecordBatch, pa.Array] | None:
+        """Fix the columns by this block and convert it; None where it holds no valid line."""
+        table = _parse(block.data, None)
+        lines: list[_Line] | None = None
+        if table is None:
+            lines = self._lines(block)
+            if not lines:
+                return None
+            table = _parse(b"\n".join(x.data for x in lines), None)
+        if table is not None:
+            if table.num_rows == 0:
+                return None
+            self._settle(pa.schema([f.with_type(_settled(f.type)) for f in table.schema]))
+        else:
+            self._settle_by_value([x.value for x in lines or []])
+        return self._convert(block, lines)
+
+    def _settle(self, schema: pa.Schema) -> None:
+        found = schema
+        for name in TEXT_COLUMNS if self._wanted is None else (self._wanted,):
+            # Empty lists of messages have no type yet.
+            i = schema.get_field_index(name)
+            if i >= 0 and _is_empty_list(schema.field(i).type):
+                found = found.set(i, schema.field(i).with_type(_CHAT))
+        self._text = pick_text(found, self._wanted, self.source.path)
+        self.text_column = self._text.name
+        names = kept_names(found, self._text.column, self._keep, self.source.path)
+        self.schema = pa.schema([found.field(n) for n in names])
+        fields = list(self.schema)
+        if self._text.column not in names:
+            text_type = found.field(self._text.column).type
+            fields.append(pa.field(self._text.column, _pruned(text_type, self._text.fields)))
+        self._parse = pa.schema(fields)
+
+    def _settle_by_value(self, rows: list[dict[str, Any]]) -> None:
+        """Fix the columns where values of one field differ in type from row to row."""
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        self._text = self._pick_by_value(columns)
+        self.text_column = self._text.name
+        types = {name: _type_of(values) for name, values in columns.items()}
+        if self._keep is None:
+            chosen = [n for n, t in types.items() if t is not None and n != self._text.column]
+        else:
+            everything = pa.schema([(n, pa.null()) for n in names])
+            chosen = kept_names(everything, self._text.column, self._keep, self.source.path)
+        self.schema = pa.schema([(n, types[n] or _nested_type(columns[n])) for n in chosen])
+        texts = columns[self._text.column]
+        plain = all(v is None or isinstance(v, str) for v in texts)
+        if self._text.fields or self._text.column in chosen or not (plain or all(_is_plain_chat(v) for v in texts)):
+            self._parse = None
+        else:
+            text_field = pa.field(self._text.column, pa.string() if plain else _CHAT)
+            self._parse = pa.schema([*self.schema, text_field])
+
+    def _pick_by_value(self, columns: dict[str, list[Any]]) -> TextColumn:
+        names = list(columns)
+        listing = f"the columns are: {', '.join(names)}"
+        if self._wanted is None:
+            for name in TEXT_COLUMNS:
+                if name in columns and any(isinstance(v, str) or _is_messages(v) for v in columns[name]):
+                    return TextColumn(name)
+            raise UsageError(f"{self.source.path}: no text column found; {listing}. Name it with --text")
+        found = split_path(self._wanted, names)
+        if found is None:
+            raise UsageError(f"{self.source.path}: no column {self._wanted!r}; {listing}")
+        values = columns[found.column]
+        for field in found.fields:
+            values = [v.get(field) if isinstance(v, dict) else None for v in values]
+        if not any(isinstance(v, str) or _is_messages(v) for v in values) and any(v is not None for v in values):
+            raise UsageError(f"{self.source.path}: column {self._wanted!r} holds no text; {listing}")
+        return found
+
+    # -- every block -----------------------------------------------------------------------------------------------
+
+    def _convert(self, block: _Block, lines: list[_Line] | None = None) -> tuple[pa.RecordBatch, pa.Array]:
+        if self._parse is not None:
+            table = _parse(block.data, self._parse) if lines is None else None
+            if table is None:
+                lines = self._lines(block) if lines is None else lines
+                table = _parse(b"\n".join(x.data for x in lines), self._parse)
+            if table is not None:
+                return self._from_table(table)
+        if lines is None:
+            lines = self._lines(block)
+        return self._from_lines(lines, block)
+
+    def _from_table(self, table: pa.Table) -> tuple[pa.RecordBatch, pa.Array]:
+        batches = table.combine_chunks().to_batches()
+        if not batches:
+            return self._empty()
+        batch = batches[0]
+        kept = []
+        for field in self.schema:
+            column = batch.column(field.name)
+            kept.append(valid_strings(column) if pa.types.is_string(field.type) else column)
+        texts = extract(batch.column(self._text.column), self._text.fields)
+        return pa.RecordBatch.from_arrays(kept, schema=self.schema), checked_texts(texts)
+
+    def _empty(self) -> tuple[pa.RecordBatch, pa.Array]:
+        return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self.schema], schema=self.schema), pa.array(
+            [], pa.string()
+        )
+
+    def _lines(self, block: _Block) -> list[_Line]:
+        """Parse a block line by line, noting the lines that are not JSON objects."""
+        lines = []
+        for number, raw in enumerate(block.data.split(b"\n"), block.line):
+            stripped = raw.strip()
+            if not stripped:
+                continue
+            try:
+                # Bytes that are not UTF-8 go through as they are and are counted when the text is scored.
+                value = json.loads(stripped.decode("utf-8", "surrogateescape"))
+            except (ValueError, RecursionError) as exc:
+                reason = f"line {number + 1}: not JSON ({first_line(exc)})"
+                self._record(block.first, number, reason, _FIX_LINE)
+                continue
+            if isinstance(value, dict):
+                lines.append(_Line(number, stripped, value))
+            else:
+                reason = f"line {number + 1}: a JSON {_kind(value)} where an object was expected"
+                self._record(block.first, number, reason, _FIX_LINE)
+        return lines
+
+    def _from_lines(self, lines: list[_Line], block: _Block) -> tuple[pa.RecordBatch, pa.Array]:
+        texts: list[bytes | None] = []
+        rows: list[_Line] = []
+        for line in lines:
+            value: Any = line.value.get(self._text.column)
+            for field in self._text.fields:
+                value = value.get(field) if isinstance(value, dict) else None
+            try:
+                text = _text_of(value)
+            except TypeError as exc:
+                reason = f"line {line.number + 1}: {self.text_column} {exc}"
+                self._record(block.first, line.number, reason, _FIX_LINE)
+                continue
+            texts.append(None if text is None else _utf8(text))
+            rows.append(line)
+        kept = [self._column(field, rows) for field in self.schema]
+        array = pa.array(texts, pa.binary())
+        with contextlib.suppress(pa.ArrowInvalid):  # not all UTF-8: the scorer counts the bytes that are not
+            array = array.cast(pa.string())
+        return pa.RecordBatch.from_arrays(kept, schema=self.schema), array
+
+    def _column(self, field: pa.Field, rows: list[_Line]) -> pa.Array:
+        values = []
+        for row in rows:
+            value = row.value.get(field.name)
+            try:
+                values.append(_cast(value, field.type))
+            except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+                keep = ", ".join(f.name for f in self.schema if f.name != field.name)
+                remedy = "leave the column out" + (f" with --keep {keep}" if keep else "") + ", or make it one type"
+                raise InputError(
+                    self.source.path,
+                    f"line {row.number + 1}: column {field.name!r} holds a {_kind(value)} where the rows before it"
+                    f" hold {field.type}",
+                    remedy,
+                    row.number,
+                ) from None
+        return pa.array(values, field.type)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def _parse(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
+    """Parse whole lines with pyarrow; None where it cannot, or where lines and objects do not match one to one."""
+    # Every line must begin with an object: a first line "null" crashes pyarrow 26, and objects that share a line or
+    # span several would shift the line numbers.
+    raw = np.frombuffer(data, np.uint8)
+    starts = np.flatnonzero(raw == 10) + 1
+    heads = raw[np.concatenate([np.zeros(1, starts.dtype), starts[starts < len(raw)]])] if len(raw) else raw
+    n_lines = int(np.count_nonzero(heads == 0x7B))
+    if n_lines + int(np.count_nonzero(heads == 10)) != len(heads):
+        return None
+    if n_lines == 0:
+        return pa.schema([] if schema is None else schema).empty_table()
+    try:
+        table = pj.read_json(
+            pa.BufferReader(data),
+            read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
+            parse_options=pj.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        return None
+    return table if table.num_rows == n_lines else None
+
+
+def _settled(dtype: pa.DataType) -> pa.DataType:
+    """Undo what inference guesses too much: dates stay the strings they were, and no value yet means string."""
+    if pa.types.is_timestamp(dtype) or pa.types.is_null(dtype):
+        return pa.string()
+    if pa.types.is_list(dtype):
+        return dtype if pa.types.is_null(dtype.value_type) else pa.list_(_settled(dtype.value_type))
+    if pa.types.is_struct(dtype):
+        return pa.struct([(dtype.field(i).name, _settled(dtype.field(i).type)) for i in range(dtype.num_fields)])
+    return dtype
+
+
+def _pruned(dtype: pa.DataType, fields: tuple[str, ...]) -> pa.DataType:
+    """Leave only what leads to the text, so that nothing else of a message or struct is parsed."""
+    if fields:
+        return pa.struct([(fields[0], _pruned(dtype.field(fields[0]).type, fields[1:]))])
+    if is_chat(dtype):
+        item = dtype.value_type
+        return pa.list_(pa.struct([("role", pa.string()), ("content", item.field("content").type)]))
+    return dtype
+
+
+def _is_empty_list(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_list(dtype) and pa.types.is_null(dtype.value_type))
+
+
+def _type_of(values: list[Any]) -> pa.DataType | None:
+    """Return the type of a column of JSON values; None for a nested one, string for a mixture."""
+    kinds = {type(v) for v in values if v is not None}
+    if kinds and kinds <= {dict, list}:
+        return None
+    if kinds == {bool}:
+        return pa.bool_()
+    if kinds == {int}:
+        return pa.int64() if all(v is None or -(2**63) <= v < 2**63 for v in values) else pa.float64()
+    if kinds and kinds <= {int, float}:
+        return pa.float64()
+    return pa.string()
+
+
+def _nested_type(values: list[Any]) -> pa.DataType:
+    try:
+        return _settled(pa.array(values).type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return pa.string()
+
+
+def _cast(value: Any, dtype: pa.DataType) -> Any:
+    """Return a JSON value as one of a column's type; TypeError where it does not fit."""
+    if value is None:
+        return None
+    if pa.types.is_string(dtype):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return _utf8(text).decode("utf-8", "replace")
+    if pa.types.is_boolean(dtype):
+        if isinstance(value, bool):
+            return value
+    elif pa.types.is_floating(dtype):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif pa.types.is_integer(dtype):
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+            return pa.scalar(int(value), dtype).as_py()
+    else:
+        return pa.scalar(value, dtype).as_py()
+    raise TypeError(_kind(value))
+
+
+def _text_of(value: Any) -> str | None:
+    """Return the text of a JSON value: a string, chat messages, or an object with answer or text."""
+    if value is None or isinstance(value, str):
+        return value
+    if _is_messages(value):
+        for message in reversed(value):
+            if isinstance(message, dict) and message.get("role") == ASSISTANT:
+                return _content_of(message.get("content"))
+        return None
+    if isinstance(value, dict):
+        return _content_of(value)
+    raise TypeError(f"is a {_kind(value)}, not a text")
+
+
+def _content_of(content: Any) -> str | None:
+    if content is None or isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        for name in ("answer", "text"):
+            if isinstance(content.get(name), str):
+                return str(content[name])
+        raise TypeError("has content with neither answer nor text")
+    if isinstance(content, list):
+        parts = [p if isinstance(p, str) else p.get("text") for p in content if isinstance(p, str | dict)]
+        return "".join(p for p in parts if isinstance(p, str))
+    raise TypeError(f"has content that is a {_kind(content)}, not a text")
+
+
+def _is_messages(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(m, dict) and "role" in m for m in value)
+
+
+def _is_plain_chat(value: Any) -> bool:
+    return value is None or (
+        _is_messages(value) and all(m.get("content") is None or isinstance(m["content"], str) for m in value)
+    )
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        # Escaped bytes come back as they were; half a surrogate pair (from \\ud800) is no character.
+        return _LONE_SURROGATE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list", dict: "object"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,289 @@
+"""Which column holds the text, and how to get the text out of it without a Python loop over the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from affectcore.errors import UsageError
+from affectcore.io.formats.base import suggest
+
+TEXT_COLUMNS = (
+    "text",
+    "response",
+    "output",
+    "completion",
+    "answer",
+    "generated_text",
+    "generation",
+    "content",
+    "messages",
+)
+"""Names tried in this order where none is given."""
+
+ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """The text column: a top-level column and the struct fields that lead from it to the text."""
+
+    column: str
+    fields: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The dotted path."""
+        return ".".join((self.column, *self.fields))
+
+
+def pick_text(schema: pa.Schema, text: str | None, path: str | Path) -> TextColumn:
+    """Find the text column of a schema.
+
+    Parameters
+    ----------
+    schema
+        Schema of the file.
+    text
+        Name or dotted path, or None for the first of `TEXT_COLUMNS` that is there and holds text.
+    path
+        The file, for messages.
+
+    Raises
+    ------
+    UsageError
+        There is no such column, or it does not hold text; names the columns there are.
+    """
+    names = schema.names
+    listing = f"the columns are: {', '.join(names) or '(none)'}"
+    if text is None:
+        for name in TEXT_COLUMNS:
+            if names.count(name) == 1 and is_text(schema.field(name).type):
+                return TextColumn(name)
+        raise UsageError(
+            f"{path}: no text column found; {listing}. Name the one that holds the text with --text"
+            " (a dotted path such as response.text reaches into structs)"
+        )
+    found = split_path(text, names)
+    if found is None:
+        raise UsageError(f"{path}: no column {text!r}{suggest(text, names)}; {listing}")
+    if names.count(found.column) > 1:
+        raise UsageError(f"{path}: column {found.column!r} is there twice; rename one of them")
+    dtype = schema.field(found.column).type
+    for depth, field in enumerate(found.fields):
+        parent = ".".join((found.column, *found.fields[:depth]))
+        if not pa.types.is_struct(dtype):
+            raise UsageError(f"{path}: {parent!r} is {dtype}, not a struct, so there is no {text!r}; {listing}")
+        inner = [dtype.field(i).name for i in range(dtype.num_fields)]
+        if field not in inner:
+            raise UsageError(
+                f"{path}: {parent!r} has no field {field!r}{suggest(field, inner)}; its fields are: {', '.join(inner)}"
+            )
+        dtype = dtype.field(field).type
+    if not is_text(dtype):
+        hint = ""
+        if pa.types.is_struct(dtype):
+            inner = [dtype.field(i).name for i in range(dtype.num_fields)]
+            hint = f"; reach into it with a dotted path such as {text}.{inner[0]}" if inner else ""
+        raise UsageError(f"{path}: column {text!r} is {dtype}, which holds no text{hint}; {listing}")
+    return found
+
+
+def split_path(text: str, names: list[str]) -> TextColumn | None:
+    """Split a dotted path at the longest prefix that is a column: names may hold dots themselves."""
+    pieces = text.split(".")
+    for k in range(len(pieces), 0, -1):
+        column = ".".join(pieces[:k])
+        if column in names:
+            return TextColumn(column, tuple(pieces[k:]))
+    return None
+
+
+def is_text(dtype: pa.DataType) -> bool:
+    """Say whether a column of this type holds texts or chat messages."""
+    return _is_string(dtype) or is_chat(dtype)
+
+
+def is_chat(dtype: pa.DataType) -> bool:
+    """Say whether a type is a list of messages, structs with ``role`` and ``content``."""
+    if not _is_list(dtype):
+        return False
+    item = dtype.value_type
+    if not pa.types.is_struct(item):
+        return False
+    names = [item.field(i).name for i in range(item.num_fields)]
+    return "role" in names and "content" in names and _is_content(item.field("content").type)
+
+
+def extract(column: pa.Array, fields: tuple[str, ...] = ()) -> pa.Array:
+    """Return the texts of a column, one per row.
+
+    Parameters
+    ----------
+    column
+        Array of a type that `is_text` accepts, or a struct when `fields` are given.
+    fields
+        Struct fields that lead to the text.
+
+    Returns
+    -------
+    pyarrow.Array
+        string, large_string, binary or large_binary; null where the row, a struct on the way, or the last assistant
+        message is null or missing.
+    """
+    for field in fields:
+        column = pc.struct_field(_storage(column), [field])
+    column = _storage(column)
+    if is_chat(column.type):
+        return last_assistant(column)
+    return _strings(column)
+
+
+def last_assistant(chats: pa.Array) -> pa.Array:
+    """Return the content of the last assistant message of each conversation; null where there is none.
+
+    Parameters
+    ----------
+    chats
+        list (also large or fixed-size) array of structs with ``role`` and ``content``; content is a string, a struct
+        with ``answer`` or ``text``, or a list of parts, of which the ``text`` ones are joined.
+    """
+    if not (pa.types.is_list(chats.type) or pa.types.is_large_list(chats.type)):  # fixed-size lists, list views
+        chats = chats.cast(pa.large_list(chats.type.value_type))
+    n = len(chats)
+    messages = chats.values
+    role = _strings(pc.struct_field(messages, ["role"]))
+    is_answer = pc.fill_null(pc.equal(role.cast(pa.large_binary()), pa.scalar(b"assistant", pa.large_binary())), False)
+    mask = is_answer.to_numpy(zero_copy_only=False)
+    # latest[j]: the last assistant message among messages 0..j-1; -1 for none.
+    latest = np.full(len(mask) + 1, -1, dtype=np.int64)
+    if len(mask):
+        np.maximum.accumulate(np.where(mask, np.arange(len(mask)), -1), out=latest[1:])
+    offsets = chats.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
+    last = latest[offsets[1:]] if n else np.zeros(0, np.int64)
+    missing = last < offsets[:-1]
+    if chats.null_count:
+        missing |= pc.is_null(chats).to_numpy(zero_copy_only=False)
+    picked = pc.struct_field(messages, ["content"]).take(pa.array(np.where(missing, 0, last), mask=missing))
+    return _content(picked)
+
+
+def _content(content: pa.Array) -> pa.Array:
+    content = _storage(content)
+    dtype = content.type
+    if pa.types.is_struct(dtype):
+        return _strings(pc.struct_field(content, [_answer_field(dtype)]))
+    if _is_list(dtype):
+        if not pa.types.is_list(dtype):
+            content = content.cast(pa.list_(dtype.value_type))
+        parts = content.flatten()
+        text = pc.fill_null(_strings(pc.struct_field(parts, ["text"])), "")
+        lengths = pc.fill_null(pc.list_value_length(content), 0).to_numpy(zero_copy_only=False)
+        offsets = np.zeros(len(content) + 1, np.int32)
+        np.cumsum(lengths, out=offsets[1:])
+        lists = pa.ListArray.from_arrays(pa.array(offsets), text, mask=pc.is_null(content))
+        return pc.binary_join(lists, pa.scalar("", text.type))
+    return _strings(content)
+
+
+def _strings(column: pa.Array) -> pa.Array:
+    column = _storage(column)
+    dtype = column.type
+    if pa.types.is_dictionary(dtype):
+        return _strings(column.dictionary_decode())
+    if pa.types.is_null(dtype):
+        return pa.nulls(len(column), pa.string())
+    if pa.types.is_string_view(dtype):
+        return column.cast(pa.large_string())
+    if pa.types.is_binary_view(dtype) or pa.types.is_fixed_size_binary(dtype):
+        return column.cast(pa.large_binary() if pa.types.is_binary_view(dtype) else pa.binary())
+    return column
+
+
+def _storage(column: pa.Array) -> pa.Array:
+    return _storage(column.storage) if isinstance(column, pa.ExtensionArray) else column
+
+
+def _is_string(dtype: pa.DataType) -> bool:
+    if isinstance(dtype, pa.BaseExtensionType):
+        return _is_string(dtype.storage_type)
+    if pa.types.is_dictionary(dtype):
+        return _is_string(dtype.value_type)
+    return bool(
+        pa.types.is_string(dtype)
+        or pa.types.is_large_string(dtype)
+        or pa.types.is_binary(dtype)
+        or pa.types.is_large_binary(dtype)
+        or pa.types.is_string_view(dtype)
+        or pa.types.is_binary_view(dtype)
+        or pa.types.is_null(dtype)
+    )
+
+
+def _is_list(dtype: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(dtype)
+        or pa.types.is_large_list(dtype)
+        or pa.types.is_fixed_size_list(dtype)
+        or pa.types.is_list_view(dtype)
+        or pa.types.is_large_list_view(dtype)
+    )
+
+
+def _is_content(dtype: pa.DataType) -> bool:
+    if _is_string(dtype):
+        return True
+    if pa.types.is_struct(dtype):
+        return _answer_field(dtype) is not None
+    if _is_list(dtype) and pa.types.is_struct(dtype.value_type):
+        item = dtype.value_type
+        names = [item.field(i).name for i in range(item.num_fields)]
+        return "text" in names and _is_string(item.field("text").type)
+    return False
+
+
+def _answer_field(dtype: pa.DataType) -> str | None:
+    names = [dtype.field(i).name for i in range(dtype.num_fields)]
+    for name in ("answer", "text"):
+        if name in names and _is_string(dtype.field(name).type):
+            return name
+    return None
+
+
+def kept_names(schema: pa.Schema, text_column: str, keep: list[str] | None, path: str | Path) -> list[str]:
+    """Return the names of the columns to keep.
+
+    Parameters
+    ----------
+    schema
+        Schema of the file.
+    text_column
+        Top-level column of the text; left out unless `keep` names it.
+    keep
+        Exactly these columns, in this order; None for every column that is not nested.
+    path
+        The file, for messages.
+
+    Raises
+    ------
+    UsageError
+        A named column is missing (the message names the columns there are), or a name is there twice.
+    """
+    names = schema.names
+    if keep is None:
+        chosen = [f.name for f in schema if f.name != text_column and not pa.types.is_nested(f.type)]
+    else:
+        chosen = list(dict.fromkeys(keep))
+        for name in chosen:
+            if name not in names:
+                raise UsageError(
+                    f"{path}: no column {name!r} to keep{suggest(name, names)}; the columns are: {', '.join(names)}"
+                )
+    for name in chosen:
+        if names.count(name) > 1:
+            raise UsageError(f"{path}: column {name!r} is there twice; rename one, or name the columns to --keep")
+    return chosen

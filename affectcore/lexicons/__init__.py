@@ -1,0 +1,83 @@
+"""Word lists and VADER's lexicon, compiled into the tables that the kernels take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from affectcore.kernels.tone.tables import NAMED, Categories, Rules, build_categories, build_rules
+from affectcore.kernels.words.tables import MAX_KEY, Alphabet, Vocabulary, build_alphabet, build_vocabulary
+
+FOLDER = Path(__file__).parent
+LISTS = (
+    "first_person",
+    "absolutist",
+    "hedges",
+    "boosters",
+    "apologies",
+    "self_blame",
+    "flattery",
+    "gratitude",
+)
+
+
+@dataclass(frozen=True)
+class Lexicons:
+    """Everything the lexical metrics look up.
+
+    Attributes
+    ----------
+    alphabet, vocabulary, rules, categories
+        Tables of the `words` and `tone` kernels.
+    lists
+        Names of the word lists, in the order of the rows that the `count` op returns.
+    """
+
+    alphabet: Alphabet
+    vocabulary: Vocabulary
+    rules: Rules
+    categories: Categories
+    lists: tuple[str, ...]
+
+
+def read_list(name: str) -> list[str]:
+    """Return the entries of the word list `name`, as written in its file."""
+    lines = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line.partition("\t")[0] for line in lines if line and not line.startswith("#")]
+
+
+def _read_table(name: str) -> list[list[str]]:
+    lines = (FOLDER / "vader" / name).read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines]
+
+
+def _with_curly_apostrophes(entry: str) -> list[str]:
+    return [entry, entry.replace("'", "\u2019")] if "'" in entry else [entry]
+
+
+@lru_cache(maxsize=1)
+def load() -> Lexicons:
+    """Read the files and build the tables, once per process."""
+    # vaderSentiment looks up word.lower(), so a key with capitals or spaces in it never matches.
+    lexicon = {
+        k: float(v) for k, v in _read_table("lexicon.tsv") if k == k.lower() and k.isascii() and k.split() == [k]
+    }
+    emoji: dict[str, str] = {char: text for char, text in _read_table("emoji.tsv")}  # noqa: C416 (rows are lists)
+    rules: dict[str, dict[str, float]] = {"booster": {}, "idiom": {}, "negation": {}}
+    for kind, phrase, value in _read_table("rules.tsv"):
+        rules[kind][phrase] = float(value)
+    lists = [[form for entry in read_list(name) for form in _with_curly_apostrophes(entry)] for name in LISTS]
+
+    words: dict[str, None] = dict.fromkeys([*lexicon, *NAMED])
+    for entries in (*rules.values(), *lists):
+        words.update(dict.fromkeys(word for entry in entries for word in entry.split()))
+    keys = [word for word in words if len(word.encode()) <= MAX_KEY]
+    ids = {word: k for k, word in enumerate(keys, 1)}
+    return Lexicons(
+        alphabet=build_alphabet(emoji),
+        vocabulary=build_vocabulary([word.encode() for word in keys]),
+        rules=build_rules(ids, lexicon, rules["booster"], list(rules["negation"]), rules["idiom"]),
+        categories=build_categories(ids, lists),
+        lists=LISTS,
+    )

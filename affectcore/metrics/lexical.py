@@ -1,0 +1,86 @@
+"""The lexical metrics: from UTF-8 bytes to score columns, by way of the `words` and `tone` kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from affectcore import lexicons
+from affectcore.kernels import dispatch, tone, words
+from affectcore.metrics.registry import GROUPS
+
+Columns = dict[str, np.ndarray]
+
+
+@lru_cache(maxsize=4)
+def _tables(backend: str) -> tuple[Any, ...]:
+    tables = lexicons.load()
+    return dispatch.place((tables.alphabet, tables.vocabulary, tables.rules, tables.categories), backend)  # type: ignore[no-any-return]
+
+
+def score(
+    values: np.ndarray, offsets: np.ndarray, names: Collection[str], *, backend: str = "numba", corrected: bool = False
+) -> Columns:
+    """Compute lexical, VADER, surface and count metrics of ragged text.
+
+    Parameters
+    ----------
+    values
+        uint8 (n_bytes,): text of all documents, valid UTF-8 or not.
+    offsets
+        int64 (n + 1,): document bounds.
+    names
+        Metrics wanted; more may be returned where they come for free.
+    backend
+        `reference`, `numba` or `triton`.
+    corrected
+        Mend VADER's rules where they misfire.
+
+    Returns
+    -------
+    dict
+        Metric name to float32 or int32 (n,).
+    """
+    alphabet, vocabulary, rules, categories = _tables(backend)
+    raw, raw_offsets = dispatch.place((values, offsets), backend)
+    text = words.normalize(raw, raw_offsets, alphabet, corrected, backend=backend)
+    stream = words.words(text.values, text.offsets, alphabet, vocabulary, False, backend=backend)
+    marks = tone.punctuation(text.values, text.offsets, backend=backend)
+
+    rewritten = dispatch.fetch(text.n_words)
+    n_words = np.where(rewritten < 0, np.diff(dispatch.fetch(stream.offsets)), rewritten).astype(np.int32)
+    per_100 = np.divide(100.0, n_words, out=np.zeros(len(n_words)), where=n_words > 0)
+    out: Columns = {
+        "n_bytes": np.diff(offsets).astype(np.int32),
+        "n_words": n_words,
+        "n_invalid_bytes": dispatch.fetch(text.n_invalid),
+    }
+
+    def rates(counts: dict[str, np.ndarray]) -> None:
+        for name, n in counts.items():
+            out[name] = (n * per_100).astype(np.float32)
+
+    if not set(names).isdisjoint(GROUPS["vader"]):
+        scores = tone.vader(stream.ids, stream.flags, stream.offsets, *marks, rules, corrected, backend=backend)
+        for name, column in zip(scores._fields, dispatch.fetch(scores)):
+            out[f"vader_{name}"] = column.astype(np.float32)
+    if not set(names).isdisjoint(GROUPS["lexical"]):
+        counts = dispatch.fetch(tone.count(stream.ids, stream.offsets, categories, backend=backend))
+        rates(dict(zip(lexicons.LISTS, counts)))
+    if not set(names).isdisjoint(GROUPS["surface"]):
+        # Descriptions of emoji hold such marks, too; they are no part of the text.
+        own = marks if text.values is raw else tone.punctuation(raw, raw_offsets, backend=backend)
+        shouted = tone.count_flag(stream.flags, stream.offsets, words.SHOUTED, backend=backend)
+        rates(dict(zip(("exclaims", "questions", "caps"), dispatch.fetch((*own, shouted)))))
+    return out
+
+
+def warm_up(backend: str) -> None:
+    """Load the tables and compile (or load from the cache) the kernels."""
+    score(np.frombuffer(b"Warm.", np.uint8), np.array([0, 5], np.int64), _EVERYTHING, backend=backend)
+
+
+_EVERYTHING = [name for group in GROUPS.values() for name in group]

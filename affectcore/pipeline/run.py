@@ -1,0 +1,699 @@
+"""Files to files: read, score and write overlapped, in order, in bounded memory, and resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from affectcore.errors import AffectcoreError, InputError, OutputError, UsageError
+from affectcore.io.manifest import Manifest, Part, config_hash, fingerprint
+from affectcore.io.readers import Problem, Reader, Source, discover, open_reader, text_bytes
+from affectcore.io.writers import Writer, is_file_output, open_writer, remove_leftovers, writing
+from affectcore.settings import usable_cores
+
+__all__ = ["PART_BYTES", "Report", "SupportsScoring", "score_dataset"]
+
+PART_BYTES = 1 << 30
+"""Text in one output part, about: what a crash costs at most, for each input."""
+
+_ERRORS = "_errors.jsonl"
+_MANIFEST = "_manifest.jsonl"
+_PART_NAME = r".+-\d{5}\.parquet"
+
+
+class SupportsScoring(Protocol):
+    """What `score_dataset` needs of a scorer; `affectcore.scorer.Scorer` is one."""
+
+    @property
+    def schema(self) -> Any:
+        """Schema of the score columns; its metadata is written to every output."""
+
+    def score_array(self, texts: Any, /) -> Any:
+        """Score an array of texts: a RecordBatch of `schema`, one row per text. Called from several threads."""
+
+    def provenance(self) -> dict[str, str]:
+        """Return the settings that the scores depend on."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
+
+    Attributes
+    ----------
+    n_rows, n_units, n_bytes
+        Input rows scored, output rows written and bytes of text scored, by this run.
+    n_files
+        Inputs read by this run.
+    errors
+        What could not be scored: failed files and dropped rows, those of resumed parts included.
+    skipped
+        Inputs that an earlier run had finished.
+    outputs
+        Every output file, those of an earlier run included.
+    seconds
+        Wall time.
+    """
+
+    n_rows: int = 0
+    n_units: int = 0
+    n_bytes: int = 0
+    n_files: int = 0
+    errors: list[Problem] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    outputs: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def score_dataset(
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    scorer: SupportsScoring,
+    text: str | None = None,
+    keep: Sequence[str] | None = None,
+    format: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    threads: int | None = None,
+    batch_bytes: int = 8 << 20,
+    part_bytes: int = PART_BYTES,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Report:
+    """Score files of texts and write the scores beside the columns kept.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders and patterns; see `affectcore.io.readers.discover`.
+    output
+        One file for all inputs, in their order, where the name ends in ``.parquet``, ``.arrow``, ``.feather``,
+        ``.ipc`` or ``.jsonl``; else a folder with one or more Parquet parts per input.
+    scorer
+        Scores the texts.
+    text, keep, format
+        The text column, the columns to keep and the input format; see `affectcore.io.readers`.
+    overwrite
+        Replace what an earlier run wrote to `output`.
+    resume
+        Go on with an earlier run of the same settings: finished parts of unchanged inputs are not done again.
+    threads
+        Texts are scored by this many threads; None for one per usable core.
+    batch_bytes, part_bytes
+        Bytes of text in a batch, at most, and in an output part, about.
+    progress
+        Called as ``progress(rows_done, bytes_done, files_done)`` after each batch and each file.
+
+    Returns
+    -------
+    Report
+        With `Report.errors` where some rows or files could not be scored; they are also listed in ``_errors.jsonl`` in
+        the output folder, or ``<output>.errors.jsonl`` beside an output file.
+
+    Raises
+    ------
+    UsageError
+        The settings do not fit the inputs: a missing column, a kept column named like a score, files with different
+        columns for one output file.
+    InputError
+        An input does not exist, or every input failed (the first one's error).
+    OutputError
+        The output exists, cannot be written, or was begun with other settings.
+    """
+    started = time.monotonic()
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, not {threads}")
+    if overwrite and resume:
+        raise UsageError("--overwrite and --resume exclude each other: start afresh, or go on")
+    out = Path(output)
+    sources = _without_outputs(discover(inputs, format), out)
+    config = {
+        "scorer": dict(scorer.provenance()),
+        "text": text,
+        "keep": None if keep is None else list(keep),
+        "format": format,
+        "part_bytes": part_bytes,
+    }
+    kind = _FileTarget if is_file_output(out) else _FolderTarget
+    if overwrite:
+        _check_settings(sources, scorer.schema, text, keep, batch_bytes)
+    target = kind(out, scorer.schema, sources, config, overwrite=overwrite, resume=resume)
+    run = _Run(scorer, target, threads or usable_cores(), part_bytes, progress)
+    try:
+        target.begin()
+        if isinstance(target, _FileTarget) and not target.complete and len(sources) > 1:
+            target.compare_schemas(text, keep, batch_bytes)
+        for source in sources:
+            run.file(source, text, keep, batch_bytes)
+        run.drain()
+        run.finish()
+    finally:
+        run.close()
+    return Report(
+        n_rows=run.n_rows,
+        n_units=run.n_units,
+        n_bytes=run.n_bytes,
+        n_files=run.n_files,
+        errors=target.problems,
+        skipped=run.skipped,
+        outputs=target.outputs,
+        seconds=time.monotonic() - started,
+    )
+
+
+# -- the run -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Batch:
+    source: Source
+    schema: pa.Schema
+    kept: pa.RecordBatch
+    rows: int
+    n_bytes: int
+    scores: Future[pa.RecordBatch]
+
+
+@dataclass
+class _PartEnd:
+    source: Source
+    schema: pa.Schema | None  # None: the file could not be opened
+    last: bool
+    failed: bool
+    problems: list[Problem]
+
+
+class _Run:
+    """Reads in the calling thread, scores in a pool, writes in order."""
+
+    def __init__(
+        self,
+        scorer: SupportsScoring,
+        target: _Target,
+        threads: int,
+        part_bytes: int,
+        progress: Callable[[int, int, int], None] | None,
+    ) -> None:
+        self._scorer = scorer
+        self._target = target
+        self._part_bytes = part_bytes
+        self._progress = progress
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="affectcore-score")
+        self._most = threads + 2
+        self._queue: deque[_Batch | _PartEnd] = deque()
+        self._in_flight = 0
+        self._first_error: AffectcoreError | None = None
+        self.n_rows = self.n_units = self.n_bytes = self.n_files = self._files_done = 0
+        self.skipped: list[Path] = []
+
+    def file(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
+        start = self._target.start_of(source)
+        if start is None:
+            self.skipped.append(source.path)
+            self._files_done += 1
+            self._report()
+            return
+        self.n_files += 1
+        try:
+            reader = open_reader(source, text=text, keep=keep, batch_bytes=batch_bytes)
+        except (InputError, UsageError) as exc:
+            self._fail(source, None, [], exc)
+            return
+        with reader:
+            _check_names(source, reader.schema, self._target.scores)
+            self._target.check(source, reader.schema)
+            self._read(source, reader, start)
+
+    def _read(self, source: Source, reader: Reader, start: int) -> None:
+        held = 0
+        end = start
+        boundary = True
+        try:
+            for kept, texts in reader.read(start):
+                # Parts begin where reading can begin again cheaply, unless that is too far away.
+                if held >= self._part_bytes and (boundary or held >= 2 * self._part_bytes):
+                    self._push(_PartEnd(source, reader.schema, False, False, reader.take_problems(end)))
+                    held = 0
+                n_bytes = text_bytes(texts)
+                future = self._pool.submit(self._scorer.score_array, texts)
+                self._push(_Batch(source, reader.schema, kept, len(texts), n_bytes, future))
+                held += n_bytes
+                end, boundary = reader.row, reader.at_boundary
+        except InputError as exc:
+            self._fail(source, reader.schema, reader.take_problems(), exc)
+        else:
+            self._push(_PartEnd(source, reader.schema, True, False, reader.take_problems()))
+
+    def _fail(self, source: Source, schema: pa.Schema | None, problems: list[Problem], exc: AffectcoreError) -> None:
+        self._first_error = self._first_error or exc
+        if isinstance(exc, InputError):
+            problem = Problem(str(source.path), exc.row, exc.reason, exc.remedy)
+        else:
+            problem = Problem(
+                str(source.path), None, str(exc).removeprefix(f"{source.path}: "), "see --text and --keep"
+            )
+        self._push(_PartEnd(source, schema, True, True, [*problems, problem]))
+
+    def _push(self, step: _Batch | _PartEnd) -> None:
+        self._queue.append(step)
+        self._in_flight += isinstance(step, _Batch)
+        while self._queue and (self._in_flight >= self._most or isinstance(self._queue[0], _PartEnd)):
+            self._step()
+
+    def drain(self) -> None:
+        while self._queue:
+            self._step()
+
+    def _step(self) -> None:
+        step = self._queue.popleft()
+        if isinstance(step, _PartEnd):
+            self._target.end_part(step)
+            self._files_done += step.last
+        else:
+            self._in_flight -= 1
+            scores = step.scores.result()
+            if scores.num_rows != step.rows:
+                raise AffectcoreError(f"the scorer returned {scores.num_rows} rows for {step.rows} texts")
+            self._target.write(step, scores)
+            self.n_rows += step.rows
+            self.n_units += scores.num_rows
+            self.n_bytes += step.n_bytes
+        self._report()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(self.n_rows, self.n_bytes, self._files_done)
+
+    def finish(self) -> None:
+        """Complete the output, or raise the first error where nothing was scored."""
+        if self._first_error is not None and not self._target.anything:
+            raise self._first_error
+        self._target.finish()
+
+    def close(self) -> None:
+        self._queue.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._target.close()
+
+
+def _check_settings(
+    sources: list[Source], scores: pa.Schema, text: str | None, keep: Sequence[str] | None, batch_bytes: int
+) -> None:
+    """Raise where no input can be read with these settings, before the older output is given up."""
+    first_error: AffectcoreError | None = None
+    for source in sources:
+        try:
+            with open_reader(source, text=text, keep=keep, batch_bytes=batch_bytes) as reader:
+                schema = reader.schema
+        except (InputError, UsageError) as exc:
+            first_error = first_error or exc
+        else:
+            _check_names(source, schema, scores)
+            return
+    if first_error is not None:
+        raise first_error
+
+
+def _check_names(source: Source, kept: pa.Schema, scores: pa.Schema) -> None:
+    clash = [name for name in kept.names if name in scores.names]
+    if clash:
+        free = [name for name in kept.names if name not in clash]
+        listed = ", ".join(repr(name) for name in clash)
+        raise UsageError(
+            f"{source.path}: column {listed} has the name of a score; rename it, or leave it out with"
+            f" --keep {','.join(free) or '(other columns)'}"
+        )
+
+
+def _without_outputs(sources: list[Source], out: Path) -> list[Source]:
+    """Leave out what an earlier run wrote into an input folder."""
+    real = out.resolve()
+    others = [s for s in sources if real not in (p := s.path.resolve(), *p.parents)]
+    if not others:
+        raise UsageError(f"the input is the output, {out}; write to another place")
+    return others
+
+
+# -- where it goes -------------------------------------------------------------------------------------------------
+
+
+class _Target(ABC):
+    """An output: begins and ends parts, remembers what is finished."""
+
+    def __init__(
+        self,
+        out: Path,
+        scores: pa.Schema,
+        sources: list[Source],
+        config: dict[str, Any],
+        *,
+        overwrite: bool,
+        resume: bool,
+    ) -> None:
+        self.out = out
+        self.scores = scores
+        self.sources = sources
+        self.config = config
+        self.hash = config_hash(config)
+        self.overwrite = overwrite
+        self.resume = resume
+        self.problems: list[Problem] = []
+        self.outputs: list[Path] = []
+        self.anything = False  # whether some input was read without failing at once
+        self._writer: Writer | None = None
+        self._manifest: Manifest | None = None
+
+    def full_schema(self, kept: pa.Schema) -> pa.Schema:
+        return pa.schema([*kept, *self.scores], metadata=self.scores.metadata)
+
+    @abstractmethod
+    def begin(self) -> None: ...
+
+    @abstractmethod
+    def start_of(self, source: Source) -> int | None:
+        """Return the row of `source` to begin at; None where it is finished."""
+
+    @abstractmethod
+    def check(self, source: Source, kept: pa.Schema) -> None:
+        """Raise UsageError where the columns of `source` do not fit."""
+
+    @abstractmethod
+    def write(self, batch: _Batch, scores: pa.RecordBatch) -> None: ...
+
+    @abstractmethod
+    def end_part(self, end: _PartEnd) -> None: ...
+
+    @abstractmethod
+    def finish(self) -> None: ...
+
+    def _append(self, writer: Writer, batch: _Batch, scores: pa.RecordBatch) -> None:
+        columns = [*batch.kept.columns, *scores.columns]
+        writer.write(pa.RecordBatch.from_arrays(columns, schema=writer.schema))
+
+    def _open_writer(self, path: Path, kept: pa.Schema, overwrite: bool) -> Writer:
+        return open_writer(path, self.full_schema(kept), overwrite=overwrite).begin()
+
+    def _write_problems(self, path: Path) -> None:
+        with writing(path):
+            if not self.problems:
+                path.unlink(missing_ok=True)
+                return
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            lines = [json.dumps(p.to_dict(), ensure_ascii=False) + "\n" for p in self.problems]
+            temporary.write_bytes("".join(lines).encode("utf-8", "replace"))
+            temporary.replace(path)
+
+    def close(self) -> None:
+        """Discard an unfinished part and let go of the manifest."""
+        if self._writer is not None:
+            self._writer.discard()
+            self._writer = None
+        if self._manifest is not None:
+            self._manifest.close()
+
+
+class _FolderTarget(_Target):
+    """A folder of Parquet parts with a manifest."""
+
+    def begin(self) -> None:
+        self._stems = _stems(self.sources)
+        self._part: dict[str, int] = {}
+        self._row: dict[str, int] = {}
+        self._marks: dict[str, str] = {}
+        with writing(self.out):
+            if self.out.exists() and not self.out.is_dir():
+                raise OutputError(f"{self.out} is a file; for one output file end its name in .parquet")
+            self._created = not self.out.exists()
+            present = self.out.is_dir() and any(not e.name.startswith(".") for e in self.out.iterdir())
+        if present and not (self.overwrite or self.resume):
+            raise OutputError(
+                f"{self.out} exists and is not empty; pass --overwrite to replace what an earlier run wrote there,"
+                " or --resume to finish it"
+            )
+        path = self.out / _MANIFEST
+        if self.overwrite:
+            self._clear(path)
+        manifest = Manifest(path)
+        manifest.check(self.config)
+        manifest.open(self.config)
+        self._manifest = manifest
+        # Only now, with the lock held, are they surely nobody's.
+        remove_leftovers(self.out, _PART_NAME)
+
+    def _clear(self, path: Path) -> None:
+        """Remove an earlier run: its parts, its manifest first, so that no crash leaves a manifest without parts."""
+        if not path.exists():
+            return
+        try:
+            old = [p.output for p in Manifest(path).parts]
+        except OutputError:
+            old = []
+        with writing(self.out):
+            path.unlink()
+            for name in {*old, _ERRORS}:
+                (self.out / Path(name).name).unlink(missing_ok=True)
+
+    def start_of(self, source: Source) -> int | None:
+        assert self._manifest is not None
+        stem = self._stems[source.path]
+        with writing(source.path):
+            mark = fingerprint(source.path)
+        done = self._manifest.finished(stem, mark, self.out) if self.resume else []
+        for part in done:
+            self.outputs.append(self.out / part.output)
+            self.problems += [Problem(**p) for p in part.problems]
+            self.anything = True
+        if done and done[-1].last:
+            return None
+        self._part[stem] = len(done)
+        self._row[stem] = sum(p.rows for p in done)
+        # What the rest of this input gave before is void.
+        keep = {p.output for p in done}
+        with writing(self.out):
+            for part in self._manifest.parts:
+                if part.stem == stem and part.output not in keep:
+                    (self.out / Path(part.output).name).unlink(missing_ok=True)
+        self._marks[stem] = mark
+        return self._row[stem]
+
+    def check(self, source: Source, kept: pa.Schema) -> None:
+        """Each part has columns of its own."""
+
+    def _name(self, stem: str) -> Path:
+        return self.out / f"{stem}-{self._part[stem]:05d}.parquet"
+
+    def write(self, batch: _Batch, scores: pa.RecordBatch) -> None:
+        if self._writer is None:
+            path = self._name(self._stems[batch.source.path])
+            self._writer = self._open_writer(path, batch.schema, self.overwrite or self.resume)
+            self._bytes = 0
+        self._bytes += batch.n_bytes
+        self._append(self._writer, batch, scores)
+
+    def end_part(self, end: _PartEnd) -> None:
+        assert self._manifest is not None
+        self.problems += end.problems
+        stem = self._stems[end.source.path]
+        if self._writer is None:
+            if end.failed or end.schema is None:
+                return
+            self._writer = self._open_writer(self._name(stem), end.schema, self.overwrite or self.resume)
+            self._bytes = 0
+        writer, self._writer = self._writer, None
+        writer.commit()
+        self.anything = True
+        self.outputs.append(writer.path)
+        self._manifest.add(
+            Part(
+                input=str(end.source.path),
+                stem=stem,
+                fingerprint=self._marks[stem],
+                part=self._part[stem],
+                first_row=self._row[stem],
+                rows=writer.rows,
+                units=writer.rows,
+                bytes=self._bytes,
+                output=writer.path.name,
+                output_size=writer.path.stat().st_size,
+                last=end.last,
+                failed=end.failed,
+                config=self.hash,
+                problems=[p.to_dict() for p in end.problems],
+            )
+        )
+        self._part[stem] += 1
+        self._row[stem] += writer.rows
+
+    def finish(self) -> None:
+        self._write_problems(self.out / _ERRORS)
+
+    def close(self) -> None:
+        manifest = self._manifest
+        if manifest is not None and not manifest.parts:
+            # Nothing came of it: leave no trace that would ask for --overwrite next time.
+            with contextlib.suppress(OSError):
+                manifest.path.unlink()
+                if self._created:
+                    self.out.rmdir()
+        super().close()
+
+
+class _FileTarget(_Target):
+    """One output file; a hidden manifest beside it says what it was made from."""
+
+    complete = False
+
+    def begin(self) -> None:
+        self._schema: pa.Schema | None = None
+        self._first: Source | None = None
+        self._failed = False
+        self._rows = self._bytes = 0
+        self._manifest_path = self.out.with_name(f".{self.out.name}.manifest.jsonl")
+        with writing(self.out):
+            present = self.out.exists()
+            if self.out.is_dir():
+                raise OutputError(f"{self.out} is a folder; give the name of a file in it")
+        if self.resume and present:
+            manifest = Manifest(self._manifest_path)
+            manifest.check(self.config)
+            done = manifest.finished("", self._inputs(), self.out.parent)
+            if done:
+                self.complete = self.anything = True
+                self.problems += [Problem(**p) for p in done[0].problems]
+                self.outputs.append(self.out)
+        elif present and not self.overwrite:
+            raise OutputError(
+                f"{self.out} exists; pass --overwrite to replace it, or --resume to go on with an earlier run"
+            )
+        if self.resume or self.overwrite:
+            remove_leftovers(self.out.parent, re.escape(self.out.name))
+
+    def _inputs(self) -> str:
+        marks = []
+        for source in self.sources:
+            with writing(source.path):
+                marks.append(f"{source.path.resolve()}:{fingerprint(source.path)}")
+        return config_hash({"inputs": marks})
+
+    def compare_schemas(self, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
+        """Compare the columns of all inputs before the work begins: hours later would be too late."""
+        for source in self.sources:
+            try:
+                with open_reader(source, text=text, keep=keep, batch_bytes=batch_bytes) as reader:
+                    schema = reader.schema
+            except (InputError, UsageError):
+                continue  # told when its turn comes
+            _check_names(source, schema, self.scores)
+            self.check(source, schema)
+
+    def check(self, source: Source, kept: pa.Schema) -> None:
+        if self._schema is None:
+            self._schema, self._first = kept, source
+        elif not self._schema.equals(kept):
+            assert self._first is not None
+            difference = _difference(self._schema, kept)
+            raise UsageError(
+                f"{self._first.path} and {source.path} have different columns to keep ({difference});"
+                " name those they share with --keep, or give a folder as output"
+            )
+
+    def start_of(self, source: Source) -> int | None:
+        return None if self.complete else 0
+
+    def write(self, batch: _Batch, scores: pa.RecordBatch) -> None:
+        if self._writer is None:
+            self._mark = self._inputs()
+            self._writer = self._open_writer(self.out, batch.schema, self.overwrite or self.resume)
+        self._bytes += batch.n_bytes
+        self._append(self._writer, batch, scores)
+        self.anything = True
+
+    def end_part(self, end: _PartEnd) -> None:
+        self.problems += end.problems
+        self._failed = self._failed or end.failed
+        if not end.failed:
+            self.anything = True
+
+    def finish(self) -> None:
+        if self.complete:
+            self._write_problems(self._errors_path())
+            return
+        if self._writer is None:
+            self._mark = self._inputs()
+            self._writer = self._open_writer(self.out, self._schema or pa.schema([]), self.overwrite or self.resume)
+        writer, self._writer = self._writer, None
+        with writing(self._manifest_path):
+            self._manifest_path.unlink(missing_ok=True)
+        writer.commit()
+        self.outputs.append(self.out)
+        manifest = Manifest(self._manifest_path)
+        self._manifest = manifest
+        manifest.open(self.config)
+        manifest.add(
+            Part(
+                input=str(self.sources[0].path),
+                stem="",
+                fingerprint=self._mark,
+                part=0,
+                first_row=0,
+                rows=writer.rows,
+                units=writer.rows,
+                bytes=self._bytes,
+                output=self.out.name,
+                output_size=self.out.stat().st_size,
+                last=True,
+                failed=self._failed,
+                config=self.hash,
+                problems=[p.to_dict() for p in self.problems],
+            )
+        )
+        self._write_problems(self._errors_path())
+
+    def _errors_path(self) -> Path:
+        return self.out.with_name(self.out.name + ".errors.jsonl")
+
+
+def _stems(sources: list[Source]) -> dict[Path, str]:
+    """Return a file name stem for each source, short where that tells them apart."""
+    taken: dict[str, Path] = {}
+    stems: dict[Path, str] = {}
+    for source in sources:
+        parent = source.path.resolve().parent.as_posix().strip("/")
+        for candidate in (_bare(source.name), source.name, f"{parent}/{source.name}"):
+            stem = candidate.replace("/", "__")
+            if stem not in taken:
+                break
+        while stem in taken:
+            stem += "_"
+        taken[stem] = source.path
+        stems[source.path] = stem
+    return stems
+
+
+def _bare(name: str) -> str:
+    path = Path(name)
+    for _ in range(2):
+        if path.suffix.lower() in (".gz", ".zst", ".zstd"):
+            path = path.with_suffix("")
+    return path.with_suffix("").as_posix() if path.suffix and path.stem else path.as_posix()
+
+
+def _difference(a: pa.Schema, b: pa.Schema) -> str:
+    one, other = dict(zip(a.names, a.types)), dict(zip(b.names, b.types))
+    told = []
+    for name in dict.fromkeys([*one, *other]):
+        if one.get(name) != other.get(name):
+            told.append(f"{name}: {one.get(name, 'missing')} and {other.get(name, 'missing')}")
+    return "; ".join(told) or "their order"

@@ -1,0 +1,461 @@
+"""Numba kernels of the `tone` family; `__init__` documents the ops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from affectcore.kernels.dispatch import inline, jit
+from affectcore.kernels.words.tables import ALL_CAPS, CONTRACTED_NOT, ENDS_SENTENCE
+
+from .tables import (
+    AFTER_BUT,
+    AT,
+    BEFORE_BUT,
+    BOOSTER,
+    BOOSTER_PHRASE,
+    BUT,
+    CAPS_INCREMENT,
+    DOUBT,
+    EXCLAIM_INCREMENT,
+    IDIOM_PHRASE,
+    IN_LEXICON,
+    KIND,
+    LEAST,
+    MOST_EXCLAIMS,
+    MOST_QUESTIONS,
+    NAME_SHIFT,
+    NEGATION,
+    NEGATION_FACTOR,
+    NEVER,
+    NEVER_SO_FACTOR,
+    NO,
+    NOR,
+    NORMALIZER,
+    OF,
+    OR,
+    PHRASE,
+    QUESTION_CEILING,
+    QUESTION_INCREMENT,
+    SECOND_DAMPING,
+    SO,
+    THIRD_DAMPING,
+    THIS,
+    VERY,
+    WITHOUT,
+    Categories,
+    Rules,
+    Vader,
+)
+
+
+@jit
+def _punctuation(values, offsets, exclaims, questions):
+    for d in range(offsets.shape[0] - 1):
+        n_exclaims, n_questions = np.int32(0), np.int32(0)
+        for i in range(offsets[d], offsets[d + 1]):
+            n_exclaims += np.int32(values[i] == 33)
+            n_questions += np.int32(values[i] == 63)
+        exclaims[d] = n_exclaims
+        questions[d] = n_questions
+
+
+def punctuation(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """See `affectcore.kernels.tone.punctuation`."""
+    n = len(offsets) - 1
+    exclaims, questions = np.empty(n, np.int32), np.empty(n, np.int32)
+    _punctuation(values, offsets, exclaims, questions)
+    return exclaims, questions
+
+
+@inline
+def _phrase(first, second, third, rules, kind):
+    """Return the row of the phrase made of these words (third -1: of two words), or -1."""
+    for row in range(rules.phrase.shape[0]):
+        if (
+            rules.phrase_kind[row] == kind
+            and rules.phrase[row, 0] == first
+            and rules.phrase[row, 1] == second
+            and rules.phrase[row, 2] == third
+        ):
+            return row
+    return -1
+
+
+@inline
+def _booster(word, flag, valence, cap_diff, rules):
+    if not rules.role[word] & BOOSTER:
+        return 0.0
+    scalar = rules.booster[word]
+    if valence < 0:
+        scalar = -scalar
+    if flag & ALL_CAPS and cap_diff:
+        scalar += CAPS_INCREMENT if valence > 0 else -CAPS_INCREMENT
+    return scalar
+
+
+@inline
+def _negates(role, flag):
+    return role & NEGATION != 0 or flag & CONTRACTED_NOT != 0
+
+
+@inline
+def _idioms(valence, i, hi, ids, rules):
+    """Apply the special cases around word `i`, which has at least three words before it."""
+    w3, w2, w1, w0 = ids[i - 3], ids[i - 2], ids[i - 1], ids[i]
+    row = _phrase(w1, w0, -1, rules, IDIOM_PHRASE)
+    if row < 0:
+        row = _phrase(w2, w1, w0, rules, IDIOM_PHRASE)
+    if row < 0:
+        row = _phrase(w2, w1, -1, rules, IDIOM_PHRASE)
+    if row < 0:
+        row = _phrase(w3, w2, w1, rules, IDIOM_PHRASE)
+    if row < 0:
+        row = _phrase(w3, w2, -1, rules, IDIOM_PHRASE)
+    if row >= 0:
+        valence = rules.phrase_value[row]
+    if i + 1 < hi:
+        row = _phrase(w0, ids[i + 1], -1, rules, IDIOM_PHRASE)
+        if row >= 0:
+            valence = rules.phrase_value[row]
+    if i + 2 < hi:
+        row = _phrase(w0, ids[i + 1], ids[i + 2], rules, IDIOM_PHRASE)
+        if row >= 0:
+            valence = rules.phrase_value[row]
+    row = _phrase(w3, w2, w1, rules, BOOSTER_PHRASE)
+    if row >= 0:
+        valence += rules.phrase_value[row]
+    row = _phrase(w3, w2, -1, rules, BOOSTER_PHRASE)
+    if row >= 0:
+        valence += rules.phrase_value[row]
+    row = _phrase(w2, w1, -1, rules, BOOSTER_PHRASE)
+    if row >= 0:
+        valence += rules.phrase_value[row]
+    return valence
+
+
+@inline
+def _valence(i, lo, hi, ids, flags, cap_diff, rules):
+    """Return the sentiment of lexicon word `i` of the document that owns words lo to hi."""
+    role = rules.role
+    word = ids[i]
+    name = role[word] >> NAME_SHIFT
+    n1 = role[ids[i - 1]] >> NAME_SHIFT if i - 1 >= lo else 0
+    n2 = role[ids[i - 2]] >> NAME_SHIFT if i - 2 >= lo else 0
+    n3 = role[ids[i - 3]] >> NAME_SHIFT if i - 3 >= lo else 0
+    next_role = role[ids[i + 1]] if i + 1 < hi else 0
+    if role[word] & BOOSTER or (name == KIND and next_role >> NAME_SHIFT == OF):
+        return 0.0
+    valence = rules.valence[word]
+    if name == NO and next_role & IN_LEXICON:
+        valence = 0.0
+    if n1 == NO or n2 == NO or (n3 == NO and (n1 == OR or n1 == NOR)):
+        valence = rules.valence[word] * NEGATION_FACTOR
+    if flags[i] & ALL_CAPS and cap_diff:
+        valence += CAPS_INCREMENT if valence > 0 else -CAPS_INCREMENT
+
+    if i - 1 >= lo and not role[ids[i - 1]] & IN_LEXICON:
+        valence += _booster(ids[i - 1], flags[i - 1], valence, cap_diff, rules)
+        if _negates(role[ids[i - 1]], flags[i - 1]):
+            valence *= NEGATION_FACTOR
+    if i - 2 >= lo and not role[ids[i - 2]] & IN_LEXICON:
+        valence += _booster(ids[i - 2], flags[i - 2], valence, cap_diff, rules) * SECOND_DAMPING
+        if n2 == NEVER and (n1 == SO or n1 == THIS):
+            valence *= NEVER_SO_FACTOR
+        elif not (n2 == WITHOUT and n1 == DOUBT) and _negates(role[ids[i - 2]], flags[i - 2]):
+            valence *= NEGATION_FACTOR
+    if i - 3 >= lo and not role[ids[i - 3]] & IN_LEXICON:
+        valence += _booster(ids[i - 3], flags[i - 3], valence, cap_diff, rules) * THIRD_DAMPING
+        # As published, `and` binds tighter than `or`: "so" or "this" right before the word is enough.
+        if (n3 == NEVER and (n2 == SO or n2 == THIS)) or n1 == SO or n1 == THIS:
+            valence *= NEVER_SO_FACTOR
+        elif not (n3 == WITHOUT and (n2 == DOUBT or n1 == DOUBT)) and _negates(role[ids[i - 3]], flags[i - 3]):
+            valence *= NEGATION_FACTOR
+        if (role[word] | role[ids[i - 1]] | role[ids[i - 2]]) & PHRASE:
+            valence = _idioms(valence, i, hi, ids, rules)
+
+    if n1 == LEAST and (i - 2 < lo or (n2 != AT and n2 != VERY)):
+        valence *= NEGATION_FACTOR
+    return valence
+
+
+@inline
+def _corrected_valence(i, start, lo, hi, ids, flags, cap_diff, valence, rules):
+    """Like `_valence` for a word or idiom that begins at `start` and ends at `i`, within its own sentence."""
+    role = rules.role
+    factor = 1.0
+    n_before = 0
+    while n_before < 3 and start - 1 - n_before >= lo and not flags[start - 1 - n_before] & ENDS_SENTENCE:
+        n_before += 1
+    n1 = role[ids[start - 1]] >> NAME_SHIFT if n_before > 0 else 0
+    n2 = role[ids[start - 2]] >> NAME_SHIFT if n_before > 1 else 0
+    n3 = role[ids[start - 3]] >> NAME_SHIFT if n_before > 2 else 0
+    if flags[i] & ALL_CAPS and cap_diff:
+        valence += CAPS_INCREMENT if valence > 0 else -CAPS_INCREMENT
+    if n1 == NO or n2 == NO or (n3 == NO and (n1 == OR or n1 == NOR)):
+        factor *= NEGATION_FACTOR
+    for k in range(n_before):
+        j = start - 1 - k
+        if role[ids[j]] & IN_LEXICON:
+            continue
+        damping = 1.0 if k == 0 else SECOND_DAMPING if k == 1 else THIRD_DAMPING
+        valence += _booster(ids[j], flags[j], valence, cap_diff, rules) * damping
+        if k == 1 and role[ids[j]] & PHRASE:
+            row = _phrase(ids[j], ids[j + 1], -1, rules, BOOSTER_PHRASE)
+            if row >= 0:
+                valence += rules.phrase_value[row] if valence > 0 else -rules.phrase_value[row]
+        name = role[ids[j]] >> NAME_SHIFT
+        if name == NEVER and ((k == 1 and (n1 == SO or n1 == THIS)) or (k == 2 and (n2 == SO or n2 == THIS))):
+            factor *= NEVER_SO_FACTOR
+        elif name == WITHOUT and ((k > 0 and n1 == DOUBT) or (k > 1 and n2 == DOUBT)):
+            factor *= 1.0
+        elif _negates(role[ids[j]], flags[j]):
+            factor *= NEGATION_FACTOR
+    if n1 == LEAST and n2 != AT and n2 != VERY:
+        factor *= NEGATION_FACTOR
+    return valence * factor
+
+
+@inline
+def _meld(a, b, left, right):
+    """Join two skew heaps whose keys are the node numbers; -1 is the empty heap. Return the root."""
+    if a < 0:
+        return b
+    if b < 0:
+        return a
+    if b < a:
+        a, b = b, a
+    root = a
+    while True:
+        child = right[a]
+        right[a] = left[a]
+        if child < 0:
+            left[a] = b
+            return root
+        if child < b:
+            left[a] = child
+            a = child
+        else:
+            left[a] = b
+            a, b = b, child
+
+
+@inline
+def _find(table, keys, key):
+    """Return the slot of `key` in an open-addressing table, claiming a free one if it is new."""
+    mask = np.uint64(table.shape[0] - 1)
+    h = np.float64(key).view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    slot = (h >> np.uint64(32)) & mask
+    while keys[slot] != key:
+        if keys[slot] == 0.0:
+            keys[slot] = key
+            break
+        slot = (slot + np.uint64(1)) & mask
+    return slot
+
+
+@jit
+def _shift_at_but(sentiments, places, m, but):
+    """Halve the sentiments before the first "but" and raise those after it by half, as vaderSentiment does.
+
+    It looks every value up again by `list.index`, so of equal values the first one is changed. A heap of places per
+    value finds that first one in logarithmic time.
+    """
+    size = 16
+    while size < 4 * m:
+        size *= 2
+    table = np.full(size, -1, np.int64)
+    keys = np.zeros(size)
+    left = np.full(m, -1, np.int64)
+    right = np.full(m, -1, np.int64)
+    for k in range(m):
+        value = sentiments[k]
+        slot = _find(table, keys, value)
+        first = _meld(table[slot], k, left, right)
+        table[slot] = _meld(left[first], right[first], left, right)
+        left[first] = right[first] = -1
+        if places[first] < but:
+            value *= BEFORE_BUT
+        elif places[first] > but:
+            value *= AFTER_BUT
+        sentiments[first] = value
+        slot = _find(table, keys, value)
+        table[slot] = _meld(table[slot], first, left, right)
+
+
+@inline
+def _round(x, scale):
+    """Round x >= 0 to the nearest multiple of 1 / scale, ties to even, from its exact value as Python does."""
+    product = x * scale
+    # The rounding error of the product, exactly (Dekker 1971): it decides ties.
+    t = x * 134217729.0
+    high = t - (t - x)
+    error = (high * scale - product) + (x - high) * scale
+    whole = math.floor(product)
+    excess = ((product - whole) - 0.5) + error
+    if excess > 0.0 or (excess == 0.0 and whole % 2.0 == 1.0):
+        whole += 1.0
+    return whole / scale
+
+
+@jit
+def _vader(ids, flags, offsets, exclaims, questions, rules, corrected, compound, pos, neu, neg):
+    role = rules.role
+    most = 0
+    for d in range(offsets.shape[0] - 1):
+        most = max(most, offsets[d + 1] - offsets[d])
+    sentiments = np.empty(most)
+    places = np.empty(most, np.int64)
+    for d in range(offsets.shape[0] - 1):
+        lo, hi = offsets[d], offsets[d + 1]
+        compound[d] = pos[d] = neu[d] = neg[d] = 0.0
+        if lo == hi:
+            continue
+        n_caps = 0
+        for i in range(lo, hi):
+            n_caps += int(flags[i] & ALL_CAPS)
+        cap_diff = 0 < n_caps < hi - lo
+
+        # Sentiments that are not zero, with their places; all other words count as neutral.
+        m = 0
+        but = -1
+        if corrected:
+            sentence = 0  # first sentiment of the sentence
+            after_but = False
+            i = lo
+            while i < hi:
+                word = ids[i]
+                end = i
+                valence = 0.0
+                if role[word] & PHRASE:
+                    row = -1
+                    if i + 2 < hi:
+                        row = _phrase(word, ids[i + 1], ids[i + 2], rules, IDIOM_PHRASE)
+                        end = i + 2
+                    if row < 0 and i + 1 < hi:
+                        row = _phrase(word, ids[i + 1], -1, rules, IDIOM_PHRASE)
+                        end = i + 1
+                    if row >= 0:
+                        valence = rules.phrase_value[row]
+                    else:
+                        end = i
+                if end == i and role[word] & IN_LEXICON and not role[word] & BOOSTER:
+                    name = role[word] >> NAME_SHIFT
+                    next_role = role[ids[i + 1]] if i + 1 < hi else 0
+                    if not (name == KIND and next_role >> NAME_SHIFT == OF):
+                        if not (name == NO and next_role & IN_LEXICON):
+                            valence = rules.valence[word]
+                if valence != 0.0:
+                    valence = _corrected_valence(end, i, lo, hi, ids, flags, cap_diff, valence, rules)
+                    sentiments[m] = valence * AFTER_BUT if after_but else valence
+                    m += int(valence != 0.0)
+                if role[word] >> NAME_SHIFT == BUT and not after_but:
+                    for k in range(sentence, m):
+                        sentiments[k] *= BEFORE_BUT
+                    after_but = True
+                for k in range(i, end + 1):
+                    if flags[k] & ENDS_SENTENCE:
+                        sentence, after_but = m, False
+                i = end + 1
+        else:
+            for i in range(lo, hi):
+                r = role[ids[i]]
+                if r & IN_LEXICON:
+                    valence = _valence(i, lo, hi, ids, flags, cap_diff, rules)
+                    sentiments[m] = valence
+                    places[m] = i
+                    m += int(valence != 0.0)
+                elif but < 0 and r >> NAME_SHIFT == BUT:
+                    but = i
+            if but >= 0:
+                _shift_at_but(sentiments, places, m, but)
+
+        total, positive, negative = 0.0, 0.0, 0.0
+        for k in range(m):
+            total += sentiments[k]
+            if sentiments[k] > 0.0:
+                positive += sentiments[k] + 1.0
+            else:
+                negative += sentiments[k] - 1.0
+        neutral = float(hi - lo - m)
+
+        emphasis = min(exclaims[d], MOST_EXCLAIMS) * EXCLAIM_INCREMENT
+        if questions[d] > MOST_QUESTIONS:
+            emphasis += QUESTION_CEILING
+        elif questions[d] > 1:
+            emphasis += questions[d] * QUESTION_INCREMENT
+        if total > 0.0:
+            total += emphasis
+        elif total < 0.0:
+            total -= emphasis
+        if positive > -negative:
+            positive += emphasis
+        elif positive < -negative:
+            negative -= emphasis
+        norm = min(abs(total) / math.sqrt(total * total + NORMALIZER), 1.0)
+        whole = positive - negative + neutral
+        compound[d] = -_round(norm, 1e4) if total < 0.0 else _round(norm, 1e4)
+        pos[d] = _round(positive / whole, 1e3)
+        neu[d] = _round(neutral / whole, 1e3)
+        neg[d] = _round(abs(negative) / whole, 1e3)
+
+
+def vader(
+    ids: np.ndarray,
+    flags: np.ndarray,
+    offsets: np.ndarray,
+    exclaims: np.ndarray,
+    questions: np.ndarray,
+    rules: Rules,
+    corrected: bool = False,
+) -> Vader:
+    """See `affectcore.kernels.tone.vader`."""
+    out = Vader(*np.empty((4, len(offsets) - 1)))
+    _vader(ids, flags, offsets, exclaims, questions, rules, corrected, *out)
+    return out
+
+
+@jit
+def _count(ids, offsets, categories, out):
+    words, head, tail, bits, one = categories
+    out[:] = 0
+    for d in range(offsets.shape[0] - 1):
+        hi = offsets[d + 1]
+        for i in range(offsets[d], hi):
+            word = ids[i]
+            if word == 0:
+                continue
+            found = words[word]
+            for row in range(head[word], head[word + 1]):
+                k = 0
+                while k < tail.shape[1] and tail[row, k] != 0 and i + 1 + k < hi and ids[i + 1 + k] == tail[row, k]:
+                    k += 1
+                if k == tail.shape[1] or tail[row, k] == 0:
+                    found |= bits[row]
+            if found:
+                for c in range(one.shape[0]):
+                    out[c, d] += np.int32(found & one[c] != 0)
+
+
+def count(ids: np.ndarray, offsets: np.ndarray, categories: Categories) -> np.ndarray:
+    """See `affectcore.kernels.tone.count`."""
+    out = np.empty((len(categories.one), len(offsets) - 1), np.int32)
+    _count(ids, offsets, categories, out)
+    return out
+
+
+@jit
+def _count_flag(flags, offsets, flag, out):
+    for d in range(offsets.shape[0] - 1):
+        n = np.int32(0)
+        for i in range(offsets[d], offsets[d + 1]):
+            n += np.int32(flags[i] & flag != 0)
+        out[d] = n
+
+
+def count_flag(flags: np.ndarray, offsets: np.ndarray, flag: int) -> np.ndarray:
+    """See `affectcore.kernels.tone.count_flag`."""
+    out = np.empty(len(offsets) - 1, np.int32)
+    _count_flag(flags, offsets, flag, out)
+    return out

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Triton reads this when it is first imported: the tests run its kernels in the interpreter, on CPU tensors.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
+settings.register_profile(
+    "default",
+    deadline=None,  # the first example compiles
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def tables():  # type: ignore[no-untyped-def]
+    from affectcore import lexicons
+
+    return lexicons.load()

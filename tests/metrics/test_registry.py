@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from affectcore.errors import UsageError
+from affectcore.metrics import METRICS, Metric, select
+from affectcore.metrics.registry import GROUPS
+
+COLUMNS = [
+    *("vader_compound", "vader_pos", "vader_neu", "vader_neg"),
+    *("first_person", "absolutist", "hedges", "boosters", "apologies", "self_blame", "flattery", "gratitude"),
+    *("exclaims", "questions", "caps"),
+    *("n_bytes", "n_words", "n_invalid_bytes"),
+]
+
+
+def test_columns_and_their_order() -> None:
+    assert list(METRICS) == COLUMNS
+    assert [m.name for m in select("default")] == COLUMNS
+    assert [name for names in GROUPS.values() for name in names] == COLUMNS
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_every_entry_is_documentation(metric: Metric) -> None:
+    assert metric.version >= 1
+    assert metric.dtype == ("int32" if metric.group == "counts" else "float32")
+    assert metric.higher_is in ("better", "worse", "neither")
+    for text in (metric.definition, metric.source, metric.validated_on, metric.limits, metric.unit):
+        assert text and text == text.strip() and "  " not in text
+    assert metric.definition.endswith(".") and metric.limits.endswith(".")
+    low, high = metric.range
+    assert low is None or high is None or low < high
+    assert json.loads(json.dumps(metric.to_dict()))["range"] == [low, high]
+    if metric.group == "vader":
+        assert metric.validated_on == "exact to vaderSentiment 3.3.2"
+        assert "Hutto & Gilbert 2014" in metric.source
+    if metric.group == "lexical":
+        assert metric.validated_on == "not validated against human labels yet; a count"
+        assert metric.source == f"affectcore/lexicons/{metric.name}.txt, written for this project"
+        assert metric.unit == "per 100 words"
+
+
+def test_word_lists_are_the_lexical_metrics() -> None:
+    from affectcore.lexicons import LISTS
+
+    assert GROUPS["lexical"] == tuple(LISTS)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("caps,exclaims", ["exclaims", "caps"]),
+        (["n_words", "vader_compound"], ["vader_compound", "n_words"]),
+        (["counts"], ["n_bytes", "n_words", "n_invalid_bytes"]),
+        (["surface", "caps", " questions "], ["exclaims", "questions", "caps"]),
+        (["hedges", "default"], COLUMNS),
+    ],
+)
+def test_select_keeps_output_order(names: str | list[str], expected: list[str]) -> None:
+    assert [m.name for m in select(names)] == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("vader_compund", "vader_compound"), ("lexicl", "lexical"), ("defualt", "default")]
+)
+def test_select_proposes_the_nearest_name(wrong: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown metric '{wrong}': did you mean '{meant}'"):
+        select([wrong])
+
+
+def test_select_without_names() -> None:
+    with pytest.raises(UsageError, match="no metric was named"):
+        select([])
+
+
+def test_range_text() -> None:
+    assert METRICS["vader_compound"].range_text == "[-1, 1]"
+    assert METRICS["n_words"].range_text == "[0, no limit)"
