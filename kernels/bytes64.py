@@ -33,10 +33,20 @@ def load64(typingctx: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def trailing_zeros(typingctx: Any, x: Any) -> Any:
-    """Count the zero bits below the lowest set bit of a uint64 that is not zero."""
+    """Count the zero bits below the lowest set bit of a uint64; 64 for zero."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def leading_zeros(typingctx: Any, x: Any) -> Any:
+    """Count the zero bits above the highest set bit of a uint64; 64 for zero."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), codegen
 
@@ -71,25 +81,42 @@ def load_upto(values, i, n):
 
 
 @inline
+def range_mask(x, from_first, past_last):
+    """Set the high bit of every byte of `x` within a range of ASCII characters.
+
+    The bounds hold 0x80 - first and 0x80 - (last + 1) in every byte: adding them carries into bit 7 from there on.
+    """
+    low = x & LOW7
+    return (low + from_first) & ~(low + past_last) & ~x & HIGH
+
+
+@inline
 def upper_mask(x):
     """Set the high bit of every byte of `x` that is an ASCII upper-case letter."""
-    low = x & LOW7
-    from_a = low + np.uint64(0x3F3F3F3F3F3F3F3F)  # carries into bit 7 from 'A' (0x41) on
-    past_z = low + np.uint64(0x2525252525252525)  # and from one past 'Z' (0x5b) on
-    return from_a & ~past_z & ~x & HIGH
+    return range_mask(x, np.uint64(0x3F3F3F3F3F3F3F3F), np.uint64(0x2525252525252525))
 
 
 @inline
 def lower_mask(x):
     """Set the high bit of every byte of `x` that is an ASCII lower-case letter."""
-    low = x & LOW7
-    from_a = low + np.uint64(0x1F1F1F1F1F1F1F1F)
-    past_z = low + np.uint64(0x0505050505050505)
-    return from_a & ~past_z & ~x & HIGH
+    return range_mask(x, np.uint64(0x1F1F1F1F1F1F1F1F), np.uint64(0x0505050505050505))
 
 
 @inline
-def has_byte(x, repeated):
-    """Tell whether a byte of `x` equals the byte that `repeated` holds eight times."""
+def digit_mask(x):
+    """Set the high bit of every byte of `x` that is an ASCII digit."""
+    return range_mask(x, np.uint64(0x5050505050505050), np.uint64(0x4646464646464646))
+
+
+@inline
+def byte_mask(x, repeated):
+    """Like `equal_mask`, cheaper, but a byte right above an equal one may be set as well."""
     y = x ^ repeated
-    return ((y - np.uint64(0x0101010101010101)) & ~y & HIGH) != np.uint64(0)
+    return (y - np.uint64(0x0101010101010101)) & ~y & HIGH
+
+
+@inline
+def equal_mask(x, repeated):
+    """Set the high bit of every byte of `x` that equals the byte that `repeated` holds eight times."""
+    y = x ^ repeated
+    return ~(((y & LOW7) + LOW7) | y | LOW7)

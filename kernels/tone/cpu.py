@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from affectcore.kernels.bytes64 import count_ones, equal_mask, load64
 from affectcore.kernels.dispatch import inline, jit
 from affectcore.kernels.words.tables import ALL_CAPS, CONTRACTED_NOT, ENDS_SENTENCE
 
@@ -49,14 +50,23 @@ from .tables import (
     Vader,
 )
 
+_EXCLAIM = np.uint64(0x2121212121212121)
+_QUESTION = np.uint64(0x3F3F3F3F3F3F3F3F)
+
 
 @jit
 def _punctuation(values, offsets, exclaims, questions):
     for d in range(offsets.shape[0] - 1):
-        n_exclaims, n_questions = np.int32(0), np.int32(0)
-        for i in range(offsets[d], offsets[d + 1]):
-            n_exclaims += np.int32(values[i] == 33)
-            n_questions += np.int32(values[i] == 63)
+        i, end = offsets[d], offsets[d + 1]
+        n_exclaims, n_questions = 0, 0
+        while i + 8 <= end:
+            x = load64(values, i)
+            n_exclaims += count_ones(equal_mask(x, _EXCLAIM))
+            n_questions += count_ones(equal_mask(x, _QUESTION))
+            i += 8
+        for k in range(i, end):
+            n_exclaims += int(values[k] == 33)
+            n_questions += int(values[k] == 63)
         exclaims[d] = n_exclaims
         questions[d] = n_questions
 

@@ -6,8 +6,11 @@ import numpy as np
 
 from affectcore.kernels.bytes64 import (
     HIGH,
+    byte_mask,
     count_ones,
-    has_byte,
+    digit_mask,
+    keep_bytes,
+    leading_zeros,
     load64,
     load_upto,
     lower_mask,
@@ -39,6 +42,11 @@ _MULTIPLIER = np.uint64(HASH_MULTIPLIER)
 _HALF = np.uint64(32)
 _BELOW_SPACE = np.uint64(0x2121212121212121)
 _APOSTROPHES = np.uint64(0x2727272727272727)
+_FULL_STOPS = np.uint64(0x2E2E2E2E2E2E2E2E)
+_EXCLAIMS = np.uint64(0x2121212121212121)
+_QUESTIONS = np.uint64(0x3F3F3F3F3F3F3F3F)
+_ONES = np.uint64(0x0101010101010101)
+_ZERO = np.uint64(0)
 _KELVIN, _CURLY_APOSTROPHE, _VARIATION_SELECTOR = 0x212A, 0x2019, 0xFE0F
 
 
@@ -201,6 +209,28 @@ def _to_lower(x):
 
 
 @inline
+def _hash_lane(h, x):
+    h = (h ^ x) * _MULTIPLIER
+    return h ^ (h >> _HALF)
+
+
+@inline
+def _look_up(h, x0, x1, x2, length, displacement, bucket_shift, slots, words):
+    """Return the id of a word, without branches: whether a word is known is hard for a processor to guess."""
+    mask = np.uint64(slots.shape[0] - 1)
+    step = ((h >> np.uint64(20)) & mask) | np.uint64(1)
+    slot = slots[(h + np.uint64(displacement[h >> bucket_shift]) * step) & mask]
+    key = np.int64(slot & np.uint64(0xFFFFFFFF))  # 0 in a free slot: the row of no word
+    wrong = (words[key, 0] ^ x0) | (words[key, 1] ^ x1) | (words[key, 2] ^ x2) | (words[key, 3] ^ np.uint64(length))
+    return key if wrong == np.uint64(0) else 0
+
+
+@inline
+def _is_full_stop(c):
+    return c == 33 or c == 46 or c == 63
+
+
+@inline
 def _find_contracted_not(values, start, end):
     for i in range(start + 1, end - 1):
         if values[i] == 39 and values[i - 1] | 32 == 110 and values[i + 1] | 32 == 116:
@@ -211,8 +241,7 @@ def _find_contracted_not(values, start, end):
 @jit
 def _words(values, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags, hashes, starts, lengths):
     data, page = alphabet.data, alphabet.page
-    displacement, slots, lanes, key_length = vocabulary
-    slot_mask = np.uint64(slots.shape[0] - 1)
+    displacement, slots, known = vocabulary
     bucket_bits = 0
     while (1 << bucket_bits) < displacement.shape[0]:
         bucket_bits += 1
@@ -223,6 +252,40 @@ def _words(values, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags
         out_offsets[d] = w
         i, end = offsets[d], offsets[d + 1]
         while i < end:
+            # Most words: fewer than eight bytes, all ASCII, a space behind. No loop and hardly a branch.
+            if i + 8 <= size:
+                x = load64(values, i)
+                stops = (((x - _BELOW_SPACE) & ~x) | x) & HIGH
+                n = trailing_zeros(stops) >> 3
+                if 0 < n < 8 and i + n < end and values[i + n] < 0x80 and data[values[i + n]] & SPACE:
+                    x = keep_bytes(x, n)
+                    upper = upper_mask(x)
+                    lower = lower_mask(x)
+                    # Whatever is not punctuation; of ASCII that is letters, digits and DEL.
+                    solid = upper | lower | digit_mask(x) | ((x + _ONES) & HIGH)
+                    first = trailing_zeros(solid) >> 3
+                    last = 7 - (leading_zeros(solid) >> 3)
+                    stripped = last - first > 1
+                    skip = first if stripped else 0
+                    length = last - first + 1 if stripped else n
+                    x0 = keep_bytes(_to_lower(x) >> np.uint64(8 * skip), length)
+                    h = _hash_lane(_SEED ^ (np.uint64(length) * _MULTIPLIER), x0)
+                    full_stops = byte_mask(x, _FULL_STOPS) | byte_mask(x, _EXCLAIMS) | byte_mask(x, _QUESTIONS)
+                    flag = ENDS_SENTENCE if full_stops >> np.uint64(8 * last + 8) else 0
+                    capitals = count_ones(upper) if lower == np.uint64(0) else 0
+                    flag |= (ALL_CAPS if capitals > 0 else 0) | (SHOUTED if capitals > 1 else 0)
+                    if byte_mask(x, _APOSTROPHES) and _find_contracted_not(values, i, i + n):
+                        flag |= CONTRACTED_NOT
+                    ids[w] = _look_up(h, x0, _ZERO, _ZERO, length, displacement, bucket_shift, slots, known)
+                    flags[w] = flag
+                    if spans:
+                        hashes[w] = h
+                        starts[w] = i + skip
+                        lengths[w] = length
+                    w += 1
+                    i += n + 1
+                    continue
+
             # Between words: skip white space.
             c = values[i]
             if c < 0x80:
@@ -239,22 +302,22 @@ def _words(values, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags
             # Inside a word: eight bytes a step, up to the next white space or character outside ASCII.
             n_upper = 0
             lower = np.uint64(0)
+            apostrophes = np.uint64(0)
             ascii_only = True
-            apostrophe = False
             while i < end:
                 if i + 8 <= size:
                     x = load64(values, i)
                     stops = (((x - _BELOW_SPACE) & ~x) | x) & HIGH
-                    n = trailing_zeros(stops) >> 3 if stops else 8
-                    n = min(n, end - i)
+                    n = min(trailing_zeros(stops) >> 3, end - i)
+                    x = keep_bytes(x, n)
                 else:
                     n = 0
                     while n < 8 and i + n < end and values[i + n] > 32 and values[i + n] < 0x80:
                         n += 1
-                x = load_upto(values, i, n)
+                    x = load_upto(values, i, n)
                 n_upper += count_ones(upper_mask(x))
                 lower |= lower_mask(x)
-                apostrophe |= has_byte(x, _APOSTROPHES)
+                apostrophes |= byte_mask(x, _APOSTROPHES)
                 i += n
                 if n == 8 or i >= end:
                     continue
@@ -273,26 +336,28 @@ def _words(values, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags
                     ascii_only = False
                     i += n
 
-            # Strip punctuation from the edges if more than two characters remain.
+            # Strip punctuation from the edges if more than two characters remain. (No byte of a character outside
+            # ASCII is punctuation: those of page 0 from 0x80 on are letters and signs.)
             a, b = start, i
-            ends_sentence = False
-            while a < b and data[values[a]] & PUNCT and values[a] < 0x80:
-                a += 1
-            while b > a and data[values[b - 1]] & PUNCT and values[b - 1] < 0x80:
-                c = values[b - 1]
-                ends_sentence |= c == 33 or c == 46 or c == 63
-                b -= 1
-            if a == i:  # nothing but punctuation
-                for k in range(start, i):
-                    c = values[k]
-                    ends_sentence |= c == 33 or c == 46 or c == 63
-            if b - a <= 8:
-                n_chars = b - a
-                if not ascii_only:
-                    for k in range(a, b):
-                        n_chars -= int(values[k] & 0xC0 == 0x80)
-                if n_chars <= 2:
-                    a, b = start, i
+            flag = 0
+            if (data[values[a]] | data[values[b - 1]]) & PUNCT:
+                ends_sentence = False
+                while a < b and data[values[a]] & PUNCT:
+                    a += 1
+                while b > a and data[values[b - 1]] & PUNCT:
+                    ends_sentence |= _is_full_stop(values[b - 1])
+                    b -= 1
+                if a == i:  # nothing but punctuation
+                    for k in range(start, i):
+                        ends_sentence |= _is_full_stop(values[k])
+                flag = ENDS_SENTENCE if ends_sentence else 0
+                if b - a <= 8:
+                    n_chars = b - a
+                    if not ascii_only:
+                        for k in range(a, b):
+                            n_chars -= int(values[k] & 0xC0 == 0x80)
+                    if n_chars <= 2:
+                        a, b = start, i
 
             # Hash the lower-cased bytes; look the word up in its one slot and verify the bytes.
             length = b - a
@@ -300,37 +365,18 @@ def _words(values, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags
             x0 = np.uint64(0)
             x1 = np.uint64(0)
             x2 = np.uint64(0)
-            k = 0
-            while k < length:
+            for k in range(0, length, 8):
                 x = _to_lower(load_upto(values, a + k, min(8, length - k)))
-                h = (h ^ x) * _MULTIPLIER
-                h ^= h >> _HALF
-                if k == 0:
-                    x0 = x
-                elif k == 8:
-                    x1 = x
-                elif k == 16:
-                    x2 = x
-                k += 8
-            moved = np.uint64(displacement[h >> bucket_shift])
-            step = ((h >> np.uint64(20)) & slot_mask) | np.uint64(1)
-            slot = slots[(h + moved * step) & slot_mask]
-            word = 0
-            if slot >> _HALF == h >> _HALF:
-                key = int(slot & np.uint64(0xFFFFFFFF))
-                if key_length[key] == length and lanes[key, 0] == x0 and lanes[key, 1] == x1 and lanes[key, 2] == x2:
-                    word = key
+                h = _hash_lane(h, x)
+                x0 = x if k == 0 else x0
+                x1 = x if k == 8 else x1
+                x2 = x if k == 16 else x2
+            ids[w] = _look_up(h, x0, x1, x2, length, displacement, bucket_shift, slots, known)
 
-            flag = 0
-            if n_upper > 0 and not lower:
-                flag |= ALL_CAPS
-                if n_upper > 1:
-                    flag |= SHOUTED
-            if apostrophe and _find_contracted_not(values, a, b):
+            if lower == np.uint64(0):
+                flag |= (ALL_CAPS if n_upper > 0 else 0) | (SHOUTED if n_upper > 1 else 0)
+            if apostrophes and _find_contracted_not(values, a, b):
                 flag |= CONTRACTED_NOT
-            if ends_sentence:
-                flag |= ENDS_SENTENCE
-            ids[w] = word
             flags[w] = flag
             if spans:
                 hashes[w] = h

@@ -267,8 +267,7 @@ def _describe_kernel(
     data,
     displacement,
     slots,
-    lanes,
-    key_length,
+    vocabulary,
     slot_mask,
     bucket_shift,
     ids,
@@ -342,10 +341,11 @@ def _describe_kernel(
     place = (h + moved.to(tl.uint64) * step) & mask
     slot = tl.load(slots + place.to(tl.int64), mask=live, other=0).to(tl.uint64, bitcast=True)
     key = (slot & 0xFFFFFFFF).to(tl.int64)
-    hit = live & ((slot >> 32) == (h >> 32)) & (tl.load(key_length + key, mask=live, other=-1) == length)
-    hit &= tl.load(lanes + key * 3, mask=hit, other=0).to(tl.uint64, bitcast=True) == x0
-    hit &= tl.load(lanes + key * 3 + 1, mask=hit, other=0).to(tl.uint64, bitcast=True) == x1
-    hit &= tl.load(lanes + key * 3 + 2, mask=hit, other=0).to(tl.uint64, bitcast=True) == x2
+    hit = live & ((slot >> 32) == (h >> 32))
+    hit &= tl.load(vocabulary + key * 4 + 3, mask=hit, other=0) == length
+    hit &= tl.load(vocabulary + key * 4, mask=hit, other=0).to(tl.uint64, bitcast=True) == x0
+    hit &= tl.load(vocabulary + key * 4 + 1, mask=hit, other=0).to(tl.uint64, bitcast=True) == x1
+    hit &= tl.load(vocabulary + key * 4 + 2, mask=hit, other=0).to(tl.uint64, bitcast=True) == x2
     tl.store(ids + w, tl.where(hit, key, 0).to(tl.int32), mask=live)
     flag = tl.where((upper != 0) & (lower == 0), ALL_CAPS, 0)
     flag |= tl.where((upper > 1) & (lower == 0), SHOUTED, 0)
@@ -386,8 +386,7 @@ def words(values: Any, offsets: Any, alphabet: Alphabet, vocabulary: Vocabulary,
             data,
             vocabulary.displacement,
             vocabulary.slots,
-            vocabulary.lanes,
-            vocabulary.length,
+            vocabulary.words,
             len(vocabulary.slots) - 1,
             64 - (len(vocabulary.displacement) - 1).bit_length(),
             ids,

@@ -93,9 +93,7 @@ def _hash(word: bytes) -> int:
 
 
 def _keys(vocabulary: Vocabulary) -> dict[bytes, int]:
-    raw = vocabulary.lanes.astype("<u8").tobytes()
-    width = vocabulary.lanes.shape[1] * LANE
-    return {raw[k * width : k * width + int(n)]: k for k, n in enumerate(vocabulary.length) if n >= 0}
+    return {row[:3].astype("<u8").tobytes()[: int(row[3])]: k for k, row in enumerate(vocabulary.words) if row[3]}
 
 
 def words(

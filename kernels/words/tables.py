@@ -49,8 +49,7 @@ class Vocabulary(NamedTuple):
 
     displacement: Any  # int32 (n_buckets,), a power of two
     slots: Any  # uint64 (n_slots,), a power of two: (upper hash half << 32) | word id, 0 if free
-    lanes: Any  # uint64 (n_words + 1, 3): the lower-cased bytes, zero-padded, little-endian
-    length: Any  # int32 (n_words + 1,): bytes; -1 for id 0, which matches nothing
+    words: Any  # uint64 (n_words + 1, 4): lower-cased bytes in three zero-padded little-endian lanes, then the length
 
 
 class WordStream(NamedTuple):
@@ -166,6 +165,6 @@ def build_vocabulary(words: Sequence[bytes]) -> Vocabulary:
     return Vocabulary(
         displacement=displacement,
         slots=slots,
-        lanes=np.concatenate([np.zeros((1, 3), np.uint64), lanes]),
-        length=np.concatenate([np.array([-1], np.int32), length]),
+        # Id 0 has length 0, which no word of a text has.
+        words=np.concatenate([np.zeros((1, 4), np.uint64), np.column_stack([lanes, length.astype(np.uint64)])]),
     )

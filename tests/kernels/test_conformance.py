@@ -66,7 +66,7 @@ SHAPES = {
     "equal sentiments around but": [b"good good great but good bad good great but fine 3.0 horrible okay sad " * 3],
     "every tone rule": [
         b"never so good, never this bad, this good without doubt good, at least good, the least good, very least good",
-        b"it was the kiss of death for a bus stop; yeah right, bad ass, to die for, the shit and the bomb: kind of nice",
+        b"it was the kiss of death for a bus stop; yeah right, bad ass, to die for, the shit the bomb: kind of nice",
         b"NOT GOOD at all!!!! no good, no or good, no kind of good; just enough x nice, sort of y nice ?? ??",
         b"I am not sad. Great but no fun? I DON'T love it but it isn't terrible, but fine!",
     ],
