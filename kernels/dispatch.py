@@ -40,7 +40,7 @@ def inline(function: F) -> F:
     """Compile with Numba for use inside other compiled functions."""
     import numba
 
-    compiled: F = numba.njit(function, nogil=True, inline="never", error_model="numpy")
+    compiled: F = numba.njit(function, nogil=True, forceinline=True, error_model="numpy")
     return compiled
 
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from affectcore.kernels.bytes64 import count_ones, equal_mask, load64
 from affectcore.kernels.dispatch import inline, jit
+from affectcore.kernels.memory import count_ones, equal_mask, load64
 from affectcore.kernels.words.tables import ALL_CAPS, CONTRACTED_NOT, ENDS_SENTENCE
 
 from .tables import (
@@ -41,6 +41,7 @@ from .tables import (
     QUESTION_INCREMENT,
     SECOND_DAMPING,
     SO,
+    STARTS_PHRASE,
     THIRD_DAMPING,
     THIS,
     VERY,
@@ -56,11 +57,12 @@ _QUESTION = np.uint64(0x3F3F3F3F3F3F3F3F)
 
 @jit
 def _punctuation(values, offsets, exclaims, questions):
+    text = values.ctypes.data
     for d in range(offsets.shape[0] - 1):
         i, end = offsets[d], offsets[d + 1]
         n_exclaims, n_questions = 0, 0
         while i + 8 <= end:
-            x = load64(values, i)
+            x = load64(text + i)
             n_exclaims += count_ones(equal_mask(x, _EXCLAIM))
             n_questions += count_ones(equal_mask(x, _QUESTION))
             i += 8
@@ -426,6 +428,9 @@ def vader(
     return out
 
 
+_MEMBERS = ~STARTS_PHRASE
+
+
 @jit
 def _count(ids, offsets, categories, out):
     words, head, tail, bits, one = categories
@@ -434,16 +439,16 @@ def _count(ids, offsets, categories, out):
         hi = offsets[d + 1]
         for i in range(offsets[d], hi):
             word = ids[i]
-            if word == 0:
-                continue
             found = words[word]
+            if found == 0:
+                continue
             for row in range(head[word], head[word + 1]):
                 k = 0
                 while k < tail.shape[1] and tail[row, k] != 0 and i + 1 + k < hi and ids[i + 1 + k] == tail[row, k]:
                     k += 1
                 if k == tail.shape[1] or tail[row, k] == 0:
                     found |= bits[row]
-            if found:
+            if found & _MEMBERS:
                 for c in range(one.shape[0]):
                     out[c, d] += np.int32(found & one[c] != 0)
 

@@ -15,6 +15,7 @@ NO, OR, NOR, NEVER, SO, THIS, WITHOUT, DOUBT, LEAST, AT, VERY, BUT, KIND, OF = r
 
 IDIOM_PHRASE, BOOSTER_PHRASE = 0, 1
 MAX_PHRASE = 5  # words in a category phrase
+STARTS_PHRASE = -(1 << 31)  # the sign bit of a category bit set
 
 # The constants of VADER (Hutto & Gilbert 2014, section 3.3).
 CAPS_INCREMENT = 0.733
@@ -41,7 +42,7 @@ class Rules(NamedTuple):
 class Categories(NamedTuple):
     """Word lists over vocabulary ids; a category is a bit. One-word entries are in `words`, longer ones in `tail`."""
 
-    words: Any  # int32 (n_words + 1,): bit set of categories
+    words: Any  # int32 (n_words + 1,): bit set of categories, and STARTS_PHRASE
     head: Any  # int32 (n_words + 2,): phrases starting with word w are rows head[w]:head[w + 1]
     tail: Any  # int32 (n_phrases, 4): the ids after the first, 0 past the end
     bits: Any  # int32 (n_phrases,): bit set of categories
@@ -141,6 +142,7 @@ def build_categories(ids: Mapping[str, int], lists: Sequence[Sequence[str]]) -> 
     tail = np.zeros((len(rows), MAX_PHRASE - 1), np.int32)
     for row, numbers in enumerate(rows):
         tail[row, : len(numbers) - 1] = numbers[1:]
+    words[head[:-1] < head[1:]] |= np.int32(STARTS_PHRASE)
     return Categories(
         words, head, tail, np.array([phrases[r] for r in rows], np.int32), (1 << np.arange(len(lists))).astype(np.int32)
     )

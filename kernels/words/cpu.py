@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from affectcore.kernels.bytes64 import (
+from affectcore.kernels.dispatch import inline, jit
+from affectcore.kernels.memory import (
     HIGH,
     byte_mask,
     count_ones,
     digit_mask,
+    gather_bits,
     keep_bytes,
     leading_zeros,
+    load8,
+    load32,
     load64,
     load_upto,
     lower_mask,
+    range_mask,
     trailing_zeros,
     upper_mask,
 )
-from affectcore.kernels.dispatch import inline, jit
 
 from .tables import (
     ALL_CAPS,
@@ -40,8 +44,11 @@ from .tables import (
 _SEED = np.uint64(HASH_SEED)
 _MULTIPLIER = np.uint64(HASH_MULTIPLIER)
 _HALF = np.uint64(32)
-_BELOW_SPACE = np.uint64(0x2121212121212121)
 _APOSTROPHES = np.uint64(0x2727272727272727)
+# White space of ASCII: tab to carriage return, file separator to space.
+_FROM_TAB, _PAST_RETURN = np.uint64(0x7777777777777777), np.uint64(0x7272727272727272)
+_FROM_FS, _PAST_SPACE = np.uint64(0x6464646464646464), np.uint64(0x5F5F5F5F5F5F5F5F)
+_BELOW_SPACE = np.uint64(0x2121212121212121)
 _FULL_STOPS = np.uint64(0x2E2E2E2E2E2E2E2E)
 _EXCLAIMS = np.uint64(0x2121212121212121)
 _QUESTIONS = np.uint64(0x3F3F3F3F3F3F3F3F)
@@ -51,9 +58,9 @@ _KELVIN, _CURLY_APOSTROPHE, _VARIATION_SELECTOR = 0x212A, 0x2019, 0xFE0F
 
 
 @inline
-def _decode(values, i, end):
-    """Return (code point, bytes) of the character at `i`; (-1, bytes) for a maximal invalid subpart."""
-    c = int(values[i])
+def _decode(at, end):
+    """Return (code point, bytes) of the character at an address; (-1, bytes) for a maximal invalid subpart."""
+    c = int(load8(at))
     if c < 0x80:
         return c, 1
     if c < 0xC2 or c > 0xF4:
@@ -73,9 +80,9 @@ def _decode(values, i, end):
         elif c == 0xF4:
             high = 0x8F
     for k in range(1, need + 1):
-        if i + k >= end:
+        if at + k >= end:
             return -1, k
-        b = int(values[i + k])
+        b = int(load8(at + k))
         if b < low or b > high:
             return -1, k
         low, high = 0x80, 0xBF
@@ -84,57 +91,74 @@ def _decode(values, i, end):
 
 
 @inline
-def _changes(alphabet, cp, corrected):
-    if cp < 0 or cp == _KELVIN or (corrected and (cp == _CURLY_APOSTROPHE or cp == _VARIATION_SELECTOR)):
-        return True
-    return alphabet.data[alphabet.page[cp >> 8] + (cp & 255)] >> EMOJI_SHIFT != 0
+def _entry(cp, page, data):
+    return int(load32(data + 4 * (load32(page + 4 * (cp >> 8)) + (cp & 255))))
 
 
 @inline
-def _needs_rewrite(values, start, end, alphabet, corrected):
-    i = start
-    while i < end:
-        if i + 8 <= end and load64(values, i) & HIGH == np.uint64(0):
-            i += 8
+def _changes(cp, page, data, corrected):
+    if cp < 0 or cp == _KELVIN or (corrected and (cp == _CURLY_APOSTROPHE or cp == _VARIATION_SELECTOR)):
+        return True
+    return _entry(cp, page, data) >> EMOJI_SHIFT != 0
+
+
+@inline
+def _needs_rewrite(at, end, page, data, corrected):
+    while at < end:
+        if at + 8 <= end and load64(at) & HIGH == np.uint64(0):
+            at += 8
             continue
-        stop = min(i + 8, end)
-        while i < stop:
-            if values[i] < 0x80:
-                i += 1
+        stop = min(at + 8, end)
+        while at < stop:
+            if load8(at) < 0x80:
+                at += 1
             else:
-                cp, n = _decode(values, i, end)
-                if _changes(alphabet, cp, corrected):
+                cp, n = _decode(at, end)
+                if _changes(cp, page, data, corrected):
                     return True
-                i += n
+                at += n
     return False
 
 
 @jit
 def _measure(values, offsets, alphabet, corrected, sizes, n_invalid, n_words):
     """Fill the sizes after normalization; return whether any document changes."""
+    text, page, data = values.ctypes.data, alphabet.page.ctypes.data, alphabet.data.ctypes.data
+    text_offsets = alphabet.text_offsets
     changed = False
     for d in range(offsets.shape[0] - 1):
-        start, end = offsets[d], offsets[d + 1]
-        sizes[d] = end - start
+        at, end = text + offsets[d], text + offsets[d + 1]
+        sizes[d] = end - at
         n_invalid[d] = 0
         n_words[d] = -1
-        if not _needs_rewrite(values, start, end, alphabet, corrected):
+        if not _needs_rewrite(at, end, page, data, corrected):
             continue
         changed = True
         size, invalid, words, in_word, after_space = 0, 0, 0, False, True
-        i = start
-        while i < end:
-            cp, n = _decode(values, i, end)
+        while at < end:
+            if at + 8 <= end and load64(at) & HIGH == _ZERO:
+                # Eight ASCII bytes: count the words that start in them.
+                x = load64(at)
+                space = range_mask(x, _FROM_TAB, _PAST_RETURN) | range_mask(x, _FROM_FS, _PAST_SPACE)
+                inside = gather_bits(~space & HIGH)
+                before = (inside << np.uint64(1)) | np.uint64(in_word)
+                words += count_ones(inside & ~before)
+                in_word = inside >> np.uint64(7) != _ZERO
+                after_space = x >> np.uint64(56) == np.uint64(32)
+                size += 8
+                at += 8
+                continue
+            cp, n = _decode(at, end)
             is_space = False
             if cp < 0:
                 size += 3
                 invalid += n
             else:
-                entry = alphabet.data[alphabet.page[cp >> 8] + (cp & 255)]
+                entry = _entry(cp, page, data)
                 emoji = entry >> EMOJI_SHIFT
                 is_space = entry & SPACE != 0
                 if emoji:
-                    size += alphabet.text_offsets[emoji + 1] - alphabet.text_offsets[emoji]
+                    size += text_offsets[emoji + 1] - text_offsets[emoji]
                     size += int(not after_space) + int(corrected)
                 elif cp == _KELVIN or (corrected and cp == _CURLY_APOSTROPHE):
                     size += 1
@@ -143,7 +167,7 @@ def _measure(values, offsets, alphabet, corrected, sizes, n_invalid, n_words):
             after_space = cp == 32
             words += int(not is_space and not in_word)
             in_word = not is_space
-            i += n
+            at += n
         sizes[d] = size
         n_invalid[d] = invalid
         n_words[d] = words
@@ -152,17 +176,26 @@ def _measure(values, offsets, alphabet, corrected, sizes, n_invalid, n_words):
 
 @jit
 def _rewrite(values, offsets, alphabet, corrected, n_words, out, out_offsets):
+    text, page, data = values.ctypes.data, alphabet.page.ctypes.data, alphabet.data.ctypes.data
+    descriptions, text_offsets = alphabet.text, alphabet.text_offsets
     for d in range(offsets.shape[0] - 1):
-        start, end = offsets[d], offsets[d + 1]
+        start, stop = offsets[d], offsets[d + 1]
         o = out_offsets[d]
         if n_words[d] < 0:
-            out[o : o + end - start] = values[start:end]
+            out[o : o + stop - start] = values[start:stop]
             continue
+        at, end = text + start, text + stop
         after_space = True
-        i = start
-        while i < end:
-            cp, n = _decode(values, i, end)
-            emoji = alphabet.data[alphabet.page[cp >> 8] + (cp & 255)] >> EMOJI_SHIFT if cp >= 0 else 0
+        while at < end:
+            if at + 8 <= end and load64(at) & HIGH == _ZERO:
+                for k in range(8):
+                    out[o + k] = load8(at + k)
+                after_space = load8(at + 7) == 32
+                o += 8
+                at += 8
+                continue
+            cp, n = _decode(at, end)
+            emoji = _entry(cp, page, data) >> EMOJI_SHIFT if cp >= 0 else 0
             if cp < 0:
                 out[o], out[o + 1], out[o + 2] = 0xEF, 0xBF, 0xBD
                 o += 3
@@ -170,8 +203,8 @@ def _rewrite(values, offsets, alphabet, corrected, n_words, out, out_offsets):
                 if not after_space:
                     out[o] = 32
                     o += 1
-                for k in range(alphabet.text_offsets[emoji], alphabet.text_offsets[emoji + 1]):
-                    out[o] = alphabet.text[k]
+                for k in range(text_offsets[emoji], text_offsets[emoji + 1]):
+                    out[o] = descriptions[k]
                     o += 1
                 if corrected:
                     out[o] = 32
@@ -184,10 +217,10 @@ def _rewrite(values, offsets, alphabet, corrected, n_words, out, out_offsets):
                 o += 1
             elif not (corrected and cp == _VARIATION_SELECTOR):
                 for k in range(n):
-                    out[o + k] = values[i + k]
+                    out[o + k] = load8(at + k)
                 o += n
             after_space = cp == 32
-            i += n
+            at += n
 
 
 def normalize(values: np.ndarray, offsets: np.ndarray, alphabet: Alphabet, corrected: bool = False) -> Normalized:
@@ -209,20 +242,15 @@ def _to_lower(x):
 
 
 @inline
-def _hash_lane(h, x):
-    h = (h ^ x) * _MULTIPLIER
-    return h ^ (h >> _HALF)
+def _ascii_run(x):
+    """Count the bytes of `x` before the first that is white space, control or outside ASCII."""
+    return trailing_zeros((((x - _BELOW_SPACE) & ~x) | x) & HIGH) >> 3
 
 
 @inline
-def _look_up(h, x0, x1, x2, length, displacement, bucket_shift, slots, words):
-    """Return the id of a word, without branches: whether a word is known is hard for a processor to guess."""
-    mask = np.uint64(slots.shape[0] - 1)
-    step = ((h >> np.uint64(20)) & mask) | np.uint64(1)
-    slot = slots[(h + np.uint64(displacement[h >> bucket_shift]) * step) & mask]
-    key = np.int64(slot & np.uint64(0xFFFFFFFF))  # 0 in a free slot: the row of no word
-    wrong = (words[key, 0] ^ x0) | (words[key, 1] ^ x1) | (words[key, 2] ^ x2) | (words[key, 3] ^ np.uint64(length))
-    return key if wrong == np.uint64(0) else 0
+def _hash_lane(h, x):
+    h = (h ^ x) * _MULTIPLIER
+    return h ^ (h >> _HALF)
 
 
 @inline
@@ -231,156 +259,167 @@ def _is_full_stop(c):
 
 
 @inline
-def _find_contracted_not(values, start, end):
-    for i in range(start + 1, end - 1):
-        if values[i] == 39 and values[i - 1] | 32 == 110 and values[i + 1] | 32 == 116:
+def _case_flags(capitals, lower):
+    if lower != _ZERO:
+        return 0
+    return (ALL_CAPS if capitals > 0 else 0) | (SHOUTED if capitals > 1 else 0)
+
+
+@inline
+def _find_contracted_not(at, end):
+    for i in range(at + 1, end - 1):
+        if load8(i) == 39 and load8(i - 1) | 32 == 110 and load8(i + 1) | 32 == 116:
             return True
     return False
 
 
+@inline
+def _is_ascii_space(c):
+    return c == 32 or 9 <= c <= 13 or 28 <= c <= 31
+
+
+@inline
+def _space(at, end, page, data):
+    """Return the bytes of the white space character at an address, or 0."""
+    c = load8(at)
+    if c < 0x80:
+        return int(_is_ascii_space(c))
+    cp, n = _decode(at, end)
+    return n if _entry(cp, page, data) & SPACE else 0
+
+
+@inline
+def _scan(at, end, size_end, page, data):
+    """Walk to the end of a word. Returns (address of it, capitals, small letters, apostrophes, whether all ASCII)."""
+    n_upper = 0
+    lower = _ZERO
+    apostrophes = _ZERO
+    ascii_only = True
+    while at < end:
+        x = load_upto(at, min(8, end - at), size_end)
+        n = min(_ascii_run(x), end - at)
+        x = keep_bytes(x, n)
+        n_upper += count_ones(upper_mask(x))
+        lower |= lower_mask(x)
+        apostrophes |= byte_mask(x, _APOSTROPHES)
+        at += n
+        if n == 8 or at >= end:
+            continue
+        c = int(load8(at))
+        if c < 0x80:
+            if _is_ascii_space(c):
+                break
+            at += 1  # a control character that is no white space
+        else:
+            cp, n = _decode(at, end)
+            entry = _entry(cp, page, data)
+            if entry & SPACE:
+                break
+            n_upper += int(entry & UPPER != 0)
+            lower |= np.uint64(entry & LOWER)
+            ascii_only = False
+            at += n
+    return at, n_upper, lower, apostrophes, ascii_only
+
+
+@inline
+def _describe(start, end, size_end, page, data, ascii_only):
+    """Strip and hash a word. Returns (hash, three lanes, bytes skipped at its start, length, flags)."""
+    # Strip punctuation from the edges if more than two characters remain. (Bytes outside ASCII are never taken for
+    # punctuation: the characters 0x80 to 0xFF are none.)
+    a, b = start, end
+    flag = 0
+    while a < b and load32(data + 4 * int(load8(a))) & PUNCT:
+        a += 1
+    while b > a and load32(data + 4 * int(load8(b - 1))) & PUNCT:
+        b -= 1
+    for k in range(b if a < b else start, end):
+        if _is_full_stop(load8(k)):
+            flag = ENDS_SENTENCE
+    if b - a <= 8:
+        n_chars = b - a
+        if not ascii_only:
+            for k in range(a, b):
+                n_chars -= int(load8(k) & 0xC0 == 0x80)
+        if n_chars <= 2:
+            a, b = start, end
+
+    length = b - a
+    h = _SEED ^ (np.uint64(length) * _MULTIPLIER)
+    x0 = x1 = x2 = _ZERO
+    for k in range(0, length, 8):
+        x = _to_lower(load_upto(a + k, min(8, length - k), size_end))
+        h = _hash_lane(h, x)
+        x0 = x if k == 0 else x0
+        x1 = x if k == 8 else x1
+        x2 = x if k == 16 else x2
+    return h, x0, x1, x2, a - start, length, flag
+
+
 @jit
 def _words(values, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags, hashes, starts, lengths):
-    data, page = alphabet.data, alphabet.page
     displacement, slots, known = vocabulary
     bucket_bits = 0
     while (1 << bucket_bits) < displacement.shape[0]:
         bucket_bits += 1
     bucket_shift = np.uint64(64 - bucket_bits)
-    size = values.shape[0]
+    slot_mask = np.uint64(slots.shape[0] - 1)
+    text, page, data = values.ctypes.data, alphabet.page.ctypes.data, alphabet.data.ctypes.data
+    size_end = text + values.shape[0]
     w = 0
     for d in range(offsets.shape[0] - 1):
         out_offsets[d] = w
-        i, end = offsets[d], offsets[d + 1]
-        while i < end:
-            # Most words: fewer than eight bytes, all ASCII, a space behind. No loop and hardly a branch.
-            if i + 8 <= size:
-                x = load64(values, i)
-                stops = (((x - _BELOW_SPACE) & ~x) | x) & HIGH
-                n = trailing_zeros(stops) >> 3
-                if 0 < n < 8 and i + n < end and values[i + n] < 0x80 and data[values[i + n]] & SPACE:
-                    x = keep_bytes(x, n)
-                    upper = upper_mask(x)
-                    lower = lower_mask(x)
-                    # Whatever is not punctuation; of ASCII that is letters, digits and DEL.
-                    solid = upper | lower | digit_mask(x) | ((x + _ONES) & HIGH)
-                    first = trailing_zeros(solid) >> 3
-                    last = 7 - (leading_zeros(solid) >> 3)
-                    stripped = last - first > 1
-                    skip = first if stripped else 0
-                    length = last - first + 1 if stripped else n
-                    x0 = keep_bytes(_to_lower(x) >> np.uint64(8 * skip), length)
-                    h = _hash_lane(_SEED ^ (np.uint64(length) * _MULTIPLIER), x0)
-                    full_stops = byte_mask(x, _FULL_STOPS) | byte_mask(x, _EXCLAIMS) | byte_mask(x, _QUESTIONS)
-                    flag = ENDS_SENTENCE if full_stops >> np.uint64(8 * last + 8) else 0
-                    capitals = count_ones(upper) if lower == np.uint64(0) else 0
-                    flag |= (ALL_CAPS if capitals > 0 else 0) | (SHOUTED if capitals > 1 else 0)
-                    if byte_mask(x, _APOSTROPHES) and _find_contracted_not(values, i, i + n):
-                        flag |= CONTRACTED_NOT
-                    ids[w] = _look_up(h, x0, _ZERO, _ZERO, length, displacement, bucket_shift, slots, known)
-                    flags[w] = flag
-                    if spans:
-                        hashes[w] = h
-                        starts[w] = i + skip
-                        lengths[w] = length
-                    w += 1
-                    i += n + 1
-                    continue
-
-            # Between words: skip white space.
-            c = values[i]
-            if c < 0x80:
-                if data[c] & SPACE:
-                    i += 1
-                    continue
+        at, end = text + offsets[d], text + offsets[d + 1]
+        while at < end:
+            x1 = x2 = _ZERO
+            n = 8
+            if at + 8 <= size_end:
+                x = load64(at)
+                n = _ascii_run(x)
+            if 0 < n < 8 and at + n < end and _is_ascii_space(load8(at + n)):
+                # Most words: fewer than eight bytes, all ASCII, a space behind. No loop and hardly a branch.
+                start = at
+                x = keep_bytes(x, n)
+                upper = upper_mask(x)
+                lower = lower_mask(x)
+                # Whatever is not punctuation: of ASCII that is letters, digits and DEL.
+                solid = upper | lower | digit_mask(x) | ((x + _ONES) & HIGH)
+                first = trailing_zeros(solid) >> 3
+                last = 7 - (leading_zeros(solid) >> 3)
+                stripped = last - first > 1  # more than two characters remain
+                skip = first if stripped else 0
+                length = last - first + 1 if stripped else n
+                x0 = keep_bytes(_to_lower(x) >> np.uint64(8 * skip), length)
+                h = _hash_lane(_SEED ^ (np.uint64(length) * _MULTIPLIER), x0)
+                stops = byte_mask(x, _FULL_STOPS) | byte_mask(x, _EXCLAIMS) | byte_mask(x, _QUESTIONS)
+                flag = ENDS_SENTENCE if stops >> np.uint64(8 * last + 8) else 0
+                flag |= _case_flags(count_ones(upper), lower)
+                at += n + 1
+                if byte_mask(x, _APOSTROPHES):
+                    flag |= CONTRACTED_NOT if _find_contracted_not(start, start + n) else 0
             else:
-                cp, n = _decode(values, i, end)
-                if data[page[cp >> 8] + (cp & 255)] & SPACE:
-                    i += n
+                n = _space(at, end, page, data)
+                if n > 0:
+                    at += n
                     continue
-            start = i
+                start = at
+                at, capitals, lower, apostrophes, ascii_only = _scan(at, end, size_end, page, data)
+                h, x0, x1, x2, skip, length, flag = _describe(start, at, size_end, page, data, ascii_only)
+                flag |= _case_flags(capitals, lower)
+                if apostrophes:
+                    flag |= CONTRACTED_NOT if _find_contracted_not(start, at) else 0
 
-            # Inside a word: eight bytes a step, up to the next white space or character outside ASCII.
-            n_upper = 0
-            lower = np.uint64(0)
-            apostrophes = np.uint64(0)
-            ascii_only = True
-            while i < end:
-                if i + 8 <= size:
-                    x = load64(values, i)
-                    stops = (((x - _BELOW_SPACE) & ~x) | x) & HIGH
-                    n = min(trailing_zeros(stops) >> 3, end - i)
-                    x = keep_bytes(x, n)
-                else:
-                    n = 0
-                    while n < 8 and i + n < end and values[i + n] > 32 and values[i + n] < 0x80:
-                        n += 1
-                    x = load_upto(values, i, n)
-                n_upper += count_ones(upper_mask(x))
-                lower |= lower_mask(x)
-                apostrophes |= byte_mask(x, _APOSTROPHES)
-                i += n
-                if n == 8 or i >= end:
-                    continue
-                c = values[i]
-                if c < 0x80:
-                    if data[c] & SPACE:
-                        break
-                    i += 1  # a control character that is no white space
-                else:
-                    cp, n = _decode(values, i, end)
-                    entry = data[page[cp >> 8] + (cp & 255)]
-                    if entry & SPACE:
-                        break
-                    n_upper += int(entry & UPPER != 0)
-                    lower |= np.uint64(entry & LOWER)
-                    ascii_only = False
-                    i += n
-
-            # Strip punctuation from the edges if more than two characters remain. (No byte of a character outside
-            # ASCII is punctuation: those of page 0 from 0x80 on are letters and signs.)
-            a, b = start, i
-            flag = 0
-            if (data[values[a]] | data[values[b - 1]]) & PUNCT:
-                ends_sentence = False
-                while a < b and data[values[a]] & PUNCT:
-                    a += 1
-                while b > a and data[values[b - 1]] & PUNCT:
-                    ends_sentence |= _is_full_stop(values[b - 1])
-                    b -= 1
-                if a == i:  # nothing but punctuation
-                    for k in range(start, i):
-                        ends_sentence |= _is_full_stop(values[k])
-                flag = ENDS_SENTENCE if ends_sentence else 0
-                if b - a <= 8:
-                    n_chars = b - a
-                    if not ascii_only:
-                        for k in range(a, b):
-                            n_chars -= int(values[k] & 0xC0 == 0x80)
-                    if n_chars <= 2:
-                        a, b = start, i
-
-            # Hash the lower-cased bytes; look the word up in its one slot and verify the bytes.
-            length = b - a
-            h = _SEED ^ (np.uint64(length) * _MULTIPLIER)
-            x0 = np.uint64(0)
-            x1 = np.uint64(0)
-            x2 = np.uint64(0)
-            for k in range(0, length, 8):
-                x = _to_lower(load_upto(values, a + k, min(8, length - k)))
-                h = _hash_lane(h, x)
-                x0 = x if k == 0 else x0
-                x1 = x if k == 8 else x1
-                x2 = x if k == 16 else x2
-            ids[w] = _look_up(h, x0, x1, x2, length, displacement, bucket_shift, slots, known)
-
-            if lower == np.uint64(0):
-                flag |= (ALL_CAPS if n_upper > 0 else 0) | (SHOUTED if n_upper > 1 else 0)
-            if apostrophes and _find_contracted_not(values, a, b):
-                flag |= CONTRACTED_NOT
+            # Look the word up without branches: whether it is known is hard for a processor to guess.
+            step = ((h >> np.uint64(20)) & slot_mask) | np.uint64(1)
+            slot = slots[(h + np.uint64(displacement[h >> bucket_shift]) * step) & slot_mask]
+            key = slot & np.uint64(0xFFFFFFFF)  # 0 in a free slot: the row of no word
+            wrong = (known[key, 0] ^ x0) | (known[key, 1] ^ x1) | (known[key, 2] ^ x2)
+            wrong |= known[key, 3] ^ np.uint64(length)
+            ids[w] = np.int32(key) if wrong == _ZERO else np.int32(0)
             flags[w] = flag
             if spans:
                 hashes[w] = h
-                starts[w] = a
+                starts[w] = start + skip - text
                 lengths[w] = length
             w += 1
     out_offsets[offsets.shape[0] - 1] = w

@@ -1,4 +1,8 @@
-"""Eight bytes at a time: the bit tricks that the Numba kernels share. Little-endian machines only."""
+"""Loads by address and eight bytes at a time: what the Numba kernels share. Little-endian machines only.
+
+Helpers of a hot loop take addresses (`array.ctypes.data`) instead of arrays: Numba counts references of every array
+that is passed on, which costs more than the helpers do. The caller keeps the arrays alive and the bounds.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,20 @@ LOW7 = np.uint64(0x7F7F7F7F7F7F7F7F)
 HIGH = np.uint64(0x8080808080808080)
 
 
-@intrinsic
-def load64(typingctx: Any, array: Any, index: Any) -> Any:
-    """Read `array[index:index + 8]` of a contiguous uint8 array as a uint64, unaligned; the caller checks bounds."""
+def _loader(result: Any, ir_type: Any) -> Any:
+    def load(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(builder.inttoptr(args[0], ir_type.as_pointer()), align=1)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(64).as_pointer())
-        return builder.load(pointer, align=1)
+        return result(types.int64), codegen
 
-    return types.uint64(array, types.int64), codegen
+    return intrinsic(load)
+
+
+load8 = _loader(types.uint8, ir.IntType(8))
+load32 = _loader(types.int32, ir.IntType(32))
+load64 = _loader(types.uint64, ir.IntType(64))
+load_double = _loader(types.float64, ir.DoubleType())
 
 
 @intrinsic
@@ -70,13 +78,13 @@ def keep_bytes(x, n):
 
 
 @inline
-def load_upto(values, i, n):
-    """Read `values[i:i + n]`, n at most 8, zero-padded, without touching memory past the array."""
-    if i + 8 <= values.shape[0]:
-        return keep_bytes(load64(values, i), n)
+def load_upto(address, n, end):
+    """Read `n` bytes, 8 at most, zero-padded, without touching memory from address `end` on."""
+    if address + 8 <= end:
+        return keep_bytes(load64(address), n)
     x = np.uint64(0)
     for k in range(n):
-        x |= np.uint64(values[i + k]) << np.uint64(8 * k)
+        x |= np.uint64(load8(address + k)) << np.uint64(8 * k)
     return x
 
 
@@ -120,3 +128,9 @@ def equal_mask(x, repeated):
     """Set the high bit of every byte of `x` that equals the byte that `repeated` holds eight times."""
     y = x ^ repeated
     return ~(((y & LOW7) + LOW7) | y | LOW7)
+
+
+@inline
+def gather_bits(mask):
+    """Gather the high bits of the eight bytes of `mask` into the low byte, first byte lowest."""
+    return ((mask >> np.uint64(7)) * np.uint64(0x0102040810204080)) >> np.uint64(56)
