@@ -1,0 +1,48 @@
+# Each target sets up all it needs from nothing, in a virtual environment of its own.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CPU_TORCH ?= torch==2.13.0
+
+.PHONY: demo test check fix bench docs clean
+
+demo: $(VENV)/.core
+	$(BIN)/affectcore demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	mkdir -p bench/results
+	$(BIN)/python -m pytest bench --benchmark-json=bench/results/bench.json
+	$(BIN)/python bench/memory.py --full --json bench/results/memory.json
+	$(BIN)/python bench/table.py bench/results/bench.json bench/results/memory.json
+
+docs: $(VENV)/.core
+	$(BIN)/python -m affectcore.metrics.document README.md docs/metrics.md
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The core install: numpy, pyarrow, numba, rich, typer.
+$(VENV)/.core: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+# Everything that tests and checks need. torch comes first and pinned: a CPU build will do where one is at hand.
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(CPU_TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@

@@ -1,0 +1,204 @@
+"""Compiles every Triton kernel for GPUs that are not here and prints their resources as JSON.
+
+A script of its own, since Triton cannot compile in a process that interprets. Run as
+`python tests/kernels/compile_offline.py`; no GPU or driver is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)
+os.environ["TRITON_DEFAULT_FP_FUSION"] = "0"
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+BYTES, INT32, INT64, DOUBLE = "*u8", "*i32", "*i64", "*fp64"
+TEXT = {"values": BYTES, "offsets": INT64, "page": INT32, "data": INT32}
+
+
+def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
+    """Map a name to (kernel, types of its arguments, compile-time arguments, warps), as the launchers call them."""
+    words = importlib.import_module("affectcore.kernels.words.gpu")
+    tone = importlib.import_module("affectcore.kernels.tone.gpu")
+    stream = {"ids": INT32, "flags": BYTES, "offsets": INT64}
+    out: dict[str, tuple[Any, dict[str, str], dict[str, Any], int]] = {
+        "words.count": (words._count_kernel, {**TEXT, "n_words": INT64}, {"BLOCK": words.BLOCK}, words.WARPS),
+        "words.bounds": (
+            words._bounds_kernel,
+            {**TEXT, "word_offsets": INT64, "starts": INT64, "ends": INT64},
+            {"BLOCK": words.BLOCK},
+            words.WARPS,
+        ),
+        "tone.punctuation": (
+            tone._punctuation_kernel,
+            {"values": BYTES, "offsets": INT64, "exclaims": INT32, "questions": INT32},
+            {"BYTES": tone.BYTES},
+            tone.WARPS,
+        ),
+        "tone.count": (
+            tone._count_kernel,
+            {
+                "ids": INT32,
+                "offsets": INT64,
+                "words": INT32,
+                "head": INT32,
+                "tail": INT32,
+                "bits": INT32,
+                "out": INT32,
+                "n": "i32",
+            },
+            {"CATEGORIES": 8, "WIDTH": 8, "WORDS": tone.WORDS},
+            1,
+        ),
+        "tone.count_flag": (
+            tone._count_flag_kernel,
+            {"flags": BYTES, "offsets": INT64, "flag": "i32", "out": INT32},
+            {"BYTES": tone.BYTES},
+            tone.WARPS,
+        ),
+    }
+    for spans in (False, True):
+        out[f"words.describe{'.spans' if spans else ''}"] = (
+            words._describe_kernel,
+            {
+                "values": BYTES,
+                "starts": INT64,
+                "ends": INT64,
+                "n_words": "i64",
+                "page": INT32,
+                "data": INT32,
+                "displacement": INT32,
+                "slots": INT64,
+                "vocabulary": INT64,
+                "slot_mask": "i32",
+                "bucket_shift": "i32",
+                "ids": INT32,
+                "flags": BYTES,
+                "hashes": INT64,
+                "word_starts": INT64,
+                "lengths": INT32,
+            },
+            {"SPANS": spans, "WORDS": words.WORDS},
+            words.WARPS,
+        )
+    for corrected in (False, True):
+        mode = "corrected" if corrected else "exact"
+        out[f"words.measure.{mode}"] = (
+            words._measure_kernel,
+            {**TEXT, "text_offsets": INT32, "sizes": INT64, "n_invalid": INT32, "n_words": INT32},
+            {"CORRECTED": corrected, "BLOCK": words.BLOCK},
+            words.WARPS,
+        )
+        out[f"words.rewrite.{mode}"] = (
+            words._rewrite_kernel,
+            {**TEXT, "descriptions": BYTES, "text_offsets": INT32, "out_offsets": INT64, "result": BYTES},
+            {"CORRECTED": corrected, "BLOCK": words.BLOCK},
+            words.WARPS,
+        )
+        out[f"tone.sentiment.{mode}"] = (
+            tone._sentiment_kernel,
+            {
+                **stream,
+                "valences": DOUBLE,
+                "booster": DOUBLE,
+                "role": INT32,
+                "phrases": INT32,
+                "phrase_kind": INT32,
+                "phrase_value": DOUBLE,
+                "n_phrases": "i32",
+                "sentiments": DOUBLE,
+            },
+            tone.sentiment_constants(corrected),
+            1,
+        )
+        out[f"tone.reduce.{mode}"] = (
+            tone._reduce_kernel,
+            {
+                **stream,
+                "exclaims": INT32,
+                "questions": INT32,
+                "role": INT32,
+                "sentiments": DOUBLE,
+                "compound": DOUBLE,
+                "pos": DOUBLE,
+                "neu": DOUBLE,
+                "neg": DOUBLE,
+                "long_document": "i32",
+            },
+            tone.reduce_constants(corrected),
+            1,
+        )
+    kernels = {f.fn.__name__ for m in (words, tone) for f in vars(m).values() if isinstance(f, JITFunction)}
+    missing = {k for k in kernels if k.endswith("_kernel")} - {case[0].fn.__name__ for case in out.values()}
+    if missing:
+        raise SystemExit(f"no case for {sorted(missing)}")
+    return out
+
+
+def compile_one(target: GPUTarget, fn: Any, types: dict[str, str], constants: dict[str, Any], warps: int) -> Any:
+    signature = {name: types.get(name, "constexpr") for name in fn.arg_names}
+    unknown = set(types) - set(fn.arg_names) | {n for n, t in signature.items() if t == "constexpr"} - set(constants)
+    if unknown:
+        raise SystemExit(f"{fn.fn.__name__}: arguments {sorted(unknown)} do not fit")
+    aligned = {(k,): [["tt.divisibility", 16]] for k, name in enumerate(fn.arg_names) if signature[name][0] == "*"}
+    source = ASTSource(fn, signature=signature, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=target, options={"num_warps": warps, "enable_fp_fusion": False})
+
+
+def resources(target: GPUTarget, kernel: Any) -> dict[str, int]:
+    """Return registers and spilled bytes or registers, as the assembler reports them."""
+    if target.backend == "hip":
+        text = kernel.asm["amdgcn"]
+        found = {k: int(v) for k, v in re.findall(r"\.((?:vgpr|sgpr)(?:_spill)?_count):\s+(\d+)", text)}
+        scratch = re.search(r"\.private_segment_fixed_size:\s+(\d+)", text)
+        return {
+            "registers": found["vgpr_count"],
+            "spills": found["vgpr_spill_count"] + found["sgpr_spill_count"] + int(scratch[1] if scratch else 0),
+        }
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        report = subprocess.run(
+            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    usage = {name: int(value) for name, value in re.findall(r"\b([A-Z]+):(\d+)", report)}
+    return {"registers": usage["REG"], "spills": usage["STACK"] + usage["LOCAL"]}
+
+
+def main() -> None:
+    """Compile all kernels for all targets."""
+    table = {}
+    for name, case in cases().items():
+        for label, target in TARGETS.items():
+            kernel = compile_one(target, *case)
+            entry: dict[str, Any] = resources(target, kernel)
+            if name.startswith(("tone.sentiment", "tone.reduce")) and target.backend == "cuda":
+                # Exactness needs correctly rounded division and root, and no fused multiply-add of our own.
+                entry["inexact"] = sorted(
+                    set(re.findall(r"(?:div|sqrt)\.(?:approx|full)\S*|fma\.rn\.f64", kernel.asm["ptx"]))
+                )
+            table[f"{name} {label}"] = entry
+    json.dump(table, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
