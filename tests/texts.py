@@ -32,7 +32,7 @@ def vocabulary() -> list[str]:
     tables = [lexicons._read_table(name) for name in ("lexicon.tsv", "rules.tsv")]
     words = [row[0] for row in tables[0]] + [row[1] for row in tables[1]]
     for name in lexicons.LISTS:
-        words += lexicons.read_list(name)
+        words += [phrase for kind in lexicons.read_list(name) for phrase in kind]
     return words
 
 

@@ -103,7 +103,7 @@ def _lexicons() -> Iterator[Line]:
     from affectcore.lexicons import LISTS, load, read_list
 
     load()
-    entries = sum(len(read_list(name)) for name in LISTS)
+    entries = sum(len(read_list(name)[0]) for name in LISTS)
     yield OK, "word lists", f"{len(LISTS)} lists with {entries:,} entries, and VADER's lexicon"
 
 

@@ -41,10 +41,11 @@ class Lexicons:
     lists: tuple[str, ...]
 
 
-def read_list(name: str) -> list[str]:
-    """Return the entries of the word list `name`, as written in its file."""
+def read_list(name: str) -> tuple[list[str], list[str]]:
+    """Return the entries and the exceptions (written with a minus before them) of the word list `name`."""
     lines = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    return [line.partition("\t")[0] for line in lines if line and not line.startswith("#")]
+    entries = [line.partition("\t")[0] for line in lines if line and not line.startswith("#")]
+    return [e for e in entries if e[0] != "-"], [e[1:] for e in entries if e[0] == "-"]
 
 
 def _read_table(name: str) -> list[list[str]]:
@@ -67,10 +68,13 @@ def load() -> Lexicons:
     rules: dict[str, dict[str, float]] = {"booster": {}, "idiom": {}, "negation": {}}
     for kind, phrase, value in _read_table("rules.tsv"):
         rules[kind][phrase] = float(value)
-    lists = [[form for entry in read_list(name) for form in _with_curly_apostrophes(entry)] for name in LISTS]
+    lists, exceptions = (
+        [[form for entry in entries for form in _with_curly_apostrophes(entry)] for entries in kind]
+        for kind in zip(*(read_list(name) for name in LISTS))
+    )
 
     words: dict[str, None] = dict.fromkeys([*lexicon, *NAMED])
-    for entries in (*rules.values(), *lists):
+    for entries in (*rules.values(), *lists, *exceptions):
         words.update(dict.fromkeys(word for entry in entries for word in entry.split()))
     keys = [word for word in words if len(word.encode()) <= MAX_KEY]
     ids = {word: k for k, word in enumerate(keys, 1)}
@@ -78,6 +82,6 @@ def load() -> Lexicons:
         alphabet=build_alphabet(emoji),
         vocabulary=build_vocabulary([word.encode() for word in keys]),
         rules=build_rules(ids, lexicon, rules["booster"], list(rules["negation"]), rules["idiom"]),
-        categories=build_categories(ids, lists),
+        categories=build_categories(ids, lists, exceptions),
         lists=LISTS,
     )

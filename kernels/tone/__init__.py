@@ -23,8 +23,8 @@ vader
       - "kind of" and "sort of" weaken a negative word too instead of making it worse, and only directly before it.
 
 count
-    Per category of word lists, the number of words at which one of its entries starts; overlapping entries of one
-    category that start at the same word count once.
+    Per category of word lists, the number of words at which one of its entries starts; several entries of one category
+    that start at the same word count once, and none where one of the category's exceptions starts.
 
 count_flag
     Number of words of each document that carry a flag.

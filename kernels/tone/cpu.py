@@ -433,7 +433,7 @@ _MEMBERS = ~STARTS_PHRASE
 
 @jit
 def _count(ids, offsets, categories, out):
-    words, head, tail, bits, one = categories
+    words, head, tail, bits, cancels, one = categories
     out[:] = 0
     for d in range(offsets.shape[0] - 1):
         hi = offsets[d + 1]
@@ -442,13 +442,16 @@ def _count(ids, offsets, categories, out):
             found = words[word]
             if found == 0:
                 continue
+            cancelled = np.int32(0)
             for row in range(head[word], head[word + 1]):
                 k = 0
                 while k < tail.shape[1] and tail[row, k] != 0 and i + 1 + k < hi and ids[i + 1 + k] == tail[row, k]:
                     k += 1
                 if k == tail.shape[1] or tail[row, k] == 0:
                     found |= bits[row]
-            if found & _MEMBERS:
+                    cancelled |= cancels[row]
+            found &= _MEMBERS & ~cancelled
+            if found:
                 for c in range(one.shape[0]):
                     out[c, d] += np.int32(found & one[c] != 0)
 

@@ -463,7 +463,18 @@ def reduce_constants(corrected: bool) -> dict[str, Any]:
 
 @triton.jit
 def _count_kernel(
-    ids, offsets, words, head, tail, bits, out, n, CATEGORIES: tl.constexpr, WIDTH: tl.constexpr, WORDS: tl.constexpr
+    ids,
+    offsets,
+    words,
+    head,
+    tail,
+    bits,
+    cancels,
+    out,
+    n,
+    CATEGORIES: tl.constexpr,
+    WIDTH: tl.constexpr,
+    WORDS: tl.constexpr,
 ):
     d = tl.program_id(0).to(tl.int64)
     lo = tl.load(offsets + d)
@@ -477,6 +488,7 @@ def _count_kernel(
         found = tl.load(words + word, mask=known, other=0)
         row = tl.load(head + word, mask=known, other=0)
         end = tl.load(head + word + 1, mask=known, other=0)
+        cancelled = tl.full((WORDS,), 0, tl.int32)
         for _ in range(0, tl.max(end - row, 0)):
             here = row < end
             same = here
@@ -485,7 +497,9 @@ def _count_kernel(
                 follower = tl.load(ids + i + 1 + k, mask=here & (i + 1 + k < hi), other=0)
                 same &= (wanted == 0) | (wanted == follower)
             found |= tl.load(bits + row, mask=same, other=0)
+            cancelled |= tl.load(cancels + row, mask=same, other=0)
             row += 1
+        found &= ~cancelled
         totals += tl.sum((found[:, None] >> category[None, :]) & 1, 0)
     tl.store(out + category.to(tl.int64) * n + d, totals, mask=category < CATEGORIES)
 
@@ -495,9 +509,10 @@ def count(ids: Any, offsets: Any, categories: Categories) -> Any:
     n, n_categories = len(offsets) - 1, len(categories.one)
     out = torch.empty((n_categories, n), dtype=torch.int32, device=ids.device)
     if n and n_categories:
-        words, head, tail, bits, _ = categories
         width = triton.next_power_of_2(n_categories)
-        _count_kernel[(n,)](ids, offsets, words, head, tail, bits, out, n, n_categories, width, WORDS, num_warps=1)
+        _count_kernel[(n,)](
+            ids, offsets, words, head, tail, bits, cancels, out, n, n_categories, width, WORDS, num_warps=1
+        )
     return out
 
 

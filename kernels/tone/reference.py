@@ -262,11 +262,13 @@ def count(ids: np.ndarray, offsets: np.ndarray, categories: Categories) -> np.nd
     for d, (a, b) in enumerate(zip(offsets[:-1], offsets[1:])):
         document = ids[a:b].tolist()
         for i, word in enumerate(document):
-            found = int(categories.words[word]) if word else 0
+            found, cancelled = int(categories.words[word]), 0
             for row in range(categories.head[word], categories.head[word + 1]):
                 tail = [t for t in categories.tail[row].tolist() if t]
                 if document[i + 1 : i + 1 + len(tail)] == tail:
                     found |= int(categories.bits[row])
+                    cancelled |= int(categories.cancels[row])
+            found &= ~cancelled
             out[:, d] += (found & categories.one) != 0
     return out
 

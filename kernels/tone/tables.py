@@ -46,6 +46,7 @@ class Categories(NamedTuple):
     head: Any  # int32 (n_words + 2,): phrases starting with word w are rows head[w]:head[w + 1]
     tail: Any  # int32 (n_phrases, 4): the ids after the first, 0 past the end
     bits: Any  # int32 (n_phrases,): bit set of categories
+    cancels: Any  # int32 (n_phrases,): bit set of categories in which nothing counts where this phrase starts
     one: Any  # int32 (n_categories,): 1 << k
 
 
@@ -113,13 +114,24 @@ def build_rules(
     )
 
 
-def build_categories(ids: Mapping[str, int], lists: Sequence[Sequence[str]]) -> Categories:
-    """Build the category tables from lists of words and phrases of at most five words.
+def build_categories(
+    ids: Mapping[str, int], lists: Sequence[Sequence[str]], exceptions: Sequence[Sequence[str]]
+) -> Categories:
+    """Build the category tables.
+
+    Parameters
+    ----------
+    ids
+        Vocabulary id of each word.
+    lists
+        Words and phrases of at most five words, a list for each category.
+    exceptions
+        Phrases of two to five words, a list for each category: where one starts, nothing counts for the category.
 
     Raises
     ------
     ValueError
-        If there are more than 31 lists or a phrase is too long.
+        If there are more than 31 lists, or a phrase is too long (or, among exceptions, of one word).
     KeyError
         If a word is not in the vocabulary.
     """
@@ -127,22 +139,31 @@ def build_categories(ids: Mapping[str, int], lists: Sequence[Sequence[str]]) -> 
         raise ValueError("at most 31 categories fit the bit set")
     n = max(ids.values(), default=0) + 1
     words = np.zeros(n, np.int32)
-    phrases: dict[tuple[int, ...], int] = {}
-    for k, entries in enumerate(lists):
-        for entry in entries:
-            numbers = tuple(ids[w] for w in entry.split())
-            if len(numbers) > MAX_PHRASE:
-                raise ValueError(f"phrase {entry!r} has {len(numbers)} words; the limit is {MAX_PHRASE}")
-            if len(numbers) == 1:
-                words[numbers[0]] |= 1 << k
-            else:
-                phrases[numbers] = phrases.get(numbers, 0) | 1 << k
+    phrases: dict[tuple[int, ...], list[int]] = {}
+    for kind, groups in enumerate((lists, exceptions)):
+        for k, entries in enumerate(groups):
+            for entry in entries:
+                numbers = tuple(ids[w] for w in entry.split())
+                if len(numbers) > MAX_PHRASE or len(numbers) <= kind:
+                    raise ValueError(
+                        f"phrase {entry!r} has {len(numbers)} words; the limits are {kind + 1} and {MAX_PHRASE}"
+                    )
+                if len(numbers) == 1:
+                    words[numbers[0]] |= 1 << k
+                else:
+                    phrases.setdefault(numbers, [0, 0])[kind] |= 1 << k
     rows = sorted(phrases)
     head = np.searchsorted(np.array([r[0] for r in rows], np.int32), np.arange(n + 1)).astype(np.int32)
     tail = np.zeros((len(rows), MAX_PHRASE - 1), np.int32)
     for row, numbers in enumerate(rows):
         tail[row, : len(numbers) - 1] = numbers[1:]
     words[head[:-1] < head[1:]] |= np.int32(STARTS_PHRASE)
+    bits = np.array([phrases[r] for r in rows], np.int32).reshape(-1, 2)
     return Categories(
-        words, head, tail, np.array([phrases[r] for r in rows], np.int32), (1 << np.arange(len(lists))).astype(np.int32)
+        words=words,
+        head=head,
+        tail=tail,
+        bits=np.ascontiguousarray(bits[:, 0]),
+        cancels=np.ascontiguousarray(bits[:, 1]),
+        one=(1 << np.arange(len(lists))).astype(np.int32),
     )

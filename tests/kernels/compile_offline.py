@@ -62,6 +62,7 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
                 "head": INT32,
                 "tail": INT32,
                 "bits": INT32,
+                "cancels": INT32,
                 "out": INT32,
                 "n": "i32",
             },

@@ -21,7 +21,7 @@ SIZES = {
     "absolutist": 28,
     "hedges": 146,
     "boosters": 80,
-    "apologies": 55,
+    "apologies": 28,
     "self_blame": 137,
     "flattery": 175,
     "gratitude": 40,
@@ -35,7 +35,13 @@ def rows(name: str) -> list[tuple[str, str]]:
     lines = (FOLDER / f"{name}.txt").read_bytes().decode("ascii").split("\n")
     entries = [line.split("\t") for line in lines if line and not line.startswith("#")]
     assert all(len(fields) == 2 for fields in entries), [fields for fields in entries if len(fields) != 2]
-    return [(entry, reason) for entry, reason in entries]
+    return [(entry, reason) for entry, reason in entries if not entry.startswith("-")]
+
+
+def exceptions(name: str) -> list[str]:
+    """Phrases that cancel a match where they start, written with a minus."""
+    lines = (FOLDER / f"{name}.txt").read_text(encoding="ascii").splitlines()
+    return [line.partition("\t")[0][1:] for line in lines if line.startswith("-")]
 
 
 def as_token(word: str) -> str:
@@ -108,6 +114,28 @@ def test_no_entry_contains_another(name: str) -> None:
     assert nested == []
 
 
+@pytest.mark.parametrize("name", SIZES)
+def test_every_exception_cancels_an_entry(name: str) -> None:
+    entries = {entry for entry, _ in rows(name)}
+    for phrase in exceptions(name):
+        words = phrase.split(" ")
+        assert any(" ".join(words[:n]) in entries for n in range(1, len(words))), phrase
+        assert len(words) <= MAX_PHRASE_WORDS
+        assert all(as_token(word) == word for word in words)
+
+
+def test_sympathy_is_no_apology() -> None:
+    table = affectcore.Scorer(metrics="apologies").score(
+        [
+            "I\u2019m so sorry.",
+            "Sorry, that was wrong.",
+            "I am sorry to hear that.",
+            "I'm sorry you\u2019re going through it",
+        ]
+    )
+    assert [value > 0 for value in table["apologies"].to_pylist()] == [True, True, False, False]
+
+
 def test_self_blame_has_full_and_contracted_forms() -> None:
     entries = {entry for entry, _ in rows("self_blame")}
     full = {entry.removeprefix("i am ") for entry in entries if entry.startswith("i am ")}
@@ -121,7 +149,7 @@ def test_the_loader_reads_what_the_files_hold() -> None:
 
     assert set(lexicons.LISTS) == set(SIZES)
     for name in SIZES:
-        assert lexicons.read_list(name) == [entry for entry, _ in rows(name)]
+        assert lexicons.read_list(name) == ([entry for entry, _ in rows(name)], exceptions(name))
 
 
 def vader_rows(name: str, columns: int) -> list[list[str]]:
