@@ -510,9 +510,7 @@ def count(ids: Any, offsets: Any, categories: Categories) -> Any:
     out = torch.empty((n_categories, n), dtype=torch.int32, device=ids.device)
     if n and n_categories:
         width = triton.next_power_of_2(n_categories)
-        _count_kernel[(n,)](
-            ids, offsets, words, head, tail, bits, cancels, out, n, n_categories, width, WORDS, num_warps=1
-        )
+        _count_kernel[(n,)](ids, offsets, *categories[:-1], out, n, n_categories, width, WORDS, num_warps=1)
     return out
 
 
