@@ -28,7 +28,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python bench/table.py bench/results/bench.json bench/results/memory.json
 
 docs: $(VENV)/.core
-	$(BIN)/python -m affectcore.metrics.document README.md docs/metrics.md
+	$(BIN)/python docs/generate.py $(if $(wildcard bench/results/bench.json),--bench bench/results/bench.json bench/results/memory.json)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
