@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 COLUMNS = ("", "documents", "MB", "median", "20% to 80%", "MB/s", "× vaderSentiment", "peak MB", "note")
-_WIDTH = 170  # where the output is no terminal
+_WIDTH = 200  # where the output is no terminal
 _ORDER = (*SECTIONS, "Memory", "Start-up")
 
 Row = dict[str, Any]
@@ -68,7 +68,7 @@ def _cells(row: Row, together: list[Row]) -> tuple[str, ...]:
     low, median, high = np.quantile(seconds, [0.2, 0.5, 0.8])
     n_bytes, n_docs = row.get("n_bytes", 0), row.get("n_docs", 0)
     notes = [row["note"]] if row.get("note") else []
-    notes += [f"{_ratio(row, name, together):.2f} × the throughput of {name}" for name in row.get("versus", ())]
+    notes += [_comparison(row, name, together) for name in row.get("versus", ())]
     peer = row.get("peer")
     return (
         row["name"],
@@ -92,12 +92,22 @@ def _ratio(row: Row, name: str, together: list[Row]) -> float:
     return float(np.median((row["n_bytes"] / a) / (other["n_bytes"] / b)))
 
 
+def _comparison(row: Row, name: str, together: list[Row]) -> str:
+    other = next(r for r in together if r["name"] == name)
+    ratio, best = _ratio(row, name, together), min(other["seconds"]) / min(row["seconds"])
+    if row["n_bytes"] != other["n_bytes"]:
+        return f"{_digits(ratio)} × the throughput of: {name}"
+    if ratio >= 1:
+        return f"{_digits(ratio)} × as fast as: {name} ({_digits(best)} × in the fastest rounds)"
+    return f"{_digits(1 / ratio)} × the time of: {name} ({_digits(1 / best)} × in the fastest rounds)"
+
+
 def _header(result: dict[str, Any]) -> str:
     info, commit = result["machine_info"], result["commit_info"]
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
     changed = " and changes" if commit.get("dirty") else ""
     return (
-        f"{info['cpu'].get('brand_raw', info['machine'])}, {info['usable_cores']} cores, {info['system']};"
+        f"{info['cpu'].get('brand_raw', info['machine'])}, {info['usable_cores']} cores (load {info['load_1_min']:g}), {info['system']};"
         f" Python {info['python_version']}, {versions};"
         f" commit {str(commit.get('id', 'unknown'))[:12]}{changed}; texts: {info['corpus']}"
     )
@@ -111,7 +121,9 @@ def _duration(seconds: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """Write a number with three digits that count."""
+    """Write a number with about three digits that count."""
+    if 0 < value < 0.1:
+        return f"{value:.2g}"
     return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
