@@ -1,7 +1,8 @@
 """Loads by address and eight bytes at a time: what the Numba kernels share. Little-endian machines only.
 
-Helpers of a hot loop take addresses (`array.ctypes.data`) instead of arrays: Numba counts references of every array
-that is passed on, which costs more than the helpers do. The caller keeps the arrays alive and the bounds.
+Text is passed on by address (`array.ctypes.data`) instead of as an array: Numba counts references of every array that a
+helper takes, which costs more than the helpers do, and compiles once more for read-only arrays, which Arrow's are. The
+caller keeps the arrays alive and the bounds.
 """
 
 from __future__ import annotations

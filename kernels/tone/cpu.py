@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from affectcore.kernels.dispatch import inline, jit
-from affectcore.kernels.memory import count_ones, equal_mask, load64
+from affectcore.kernels.memory import count_ones, equal_mask, load8, load64
 from affectcore.kernels.words.tables import ALL_CAPS, CONTRACTED_NOT, ENDS_SENTENCE
 
 from .tables import (
@@ -56,8 +56,7 @@ _QUESTION = np.uint64(0x3F3F3F3F3F3F3F3F)
 
 
 @jit
-def _punctuation(values, offsets, exclaims, questions):
-    text = values.ctypes.data
+def _punctuation(text, offsets, exclaims, questions):
     for d in range(offsets.shape[0] - 1):
         i, end = offsets[d], offsets[d + 1]
         n_exclaims, n_questions = 0, 0
@@ -67,8 +66,8 @@ def _punctuation(values, offsets, exclaims, questions):
             n_questions += count_ones(equal_mask(x, _QUESTION))
             i += 8
         for k in range(i, end):
-            n_exclaims += int(values[k] == 33)
-            n_questions += int(values[k] == 63)
+            n_exclaims += int(load8(text + k) == 33)
+            n_questions += int(load8(text + k) == 63)
         exclaims[d] = n_exclaims
         questions[d] = n_questions
 
@@ -77,7 +76,8 @@ def punctuation(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np
     """See `affectcore.kernels.tone.punctuation`."""
     n = len(offsets) - 1
     exclaims, questions = np.empty(n, np.int32), np.empty(n, np.int32)
-    _punctuation(values, offsets, exclaims, questions)
+    values = np.ascontiguousarray(values)
+    _punctuation(values.ctypes.data, offsets, exclaims, questions)
     return exclaims, questions
 
 

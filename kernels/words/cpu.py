@@ -121,10 +121,9 @@ def _needs_rewrite(at, end, page, data, corrected):
 
 
 @jit
-def _measure(values, offsets, alphabet, corrected, sizes, n_invalid, n_words):
+def _measure(text, offsets, alphabet, corrected, sizes, n_invalid, n_words):
     """Fill the sizes after normalization; return whether any document changes."""
-    text, page, data = values.ctypes.data, alphabet.page.ctypes.data, alphabet.data.ctypes.data
-    text_offsets = alphabet.text_offsets
+    page, data, text_offsets = alphabet.page.ctypes.data, alphabet.data.ctypes.data, alphabet.text_offsets
     changed = False
     for d in range(offsets.shape[0] - 1):
         at, end = text + offsets[d], text + offsets[d + 1]
@@ -175,16 +174,16 @@ def _measure(values, offsets, alphabet, corrected, sizes, n_invalid, n_words):
 
 
 @jit
-def _rewrite(values, offsets, alphabet, corrected, n_words, out, out_offsets):
-    text, page, data = values.ctypes.data, alphabet.page.ctypes.data, alphabet.data.ctypes.data
+def _rewrite(text, offsets, alphabet, corrected, n_words, out, out_offsets):
+    page, data = alphabet.page.ctypes.data, alphabet.data.ctypes.data
     descriptions, text_offsets = alphabet.text, alphabet.text_offsets
     for d in range(offsets.shape[0] - 1):
-        start, stop = offsets[d], offsets[d + 1]
+        at, end = text + offsets[d], text + offsets[d + 1]
         o = out_offsets[d]
         if n_words[d] < 0:
-            out[o : o + stop - start] = values[start:stop]
+            for k in range(end - at):
+                out[o + k] = load8(at + k)
             continue
-        at, end = text + start, text + stop
         after_space = True
         while at < end:
             if at + 8 <= end and load64(at) & HIGH == _ZERO:
@@ -226,13 +225,14 @@ def _rewrite(values, offsets, alphabet, corrected, n_words, out, out_offsets):
 def normalize(values: np.ndarray, offsets: np.ndarray, alphabet: Alphabet, corrected: bool = False) -> Normalized:
     """See `affectcore.kernels.words.normalize`."""
     n = len(offsets) - 1
+    values = np.ascontiguousarray(values)
     sizes, n_invalid, n_words = np.empty(n, np.int64), np.empty(n, np.int32), np.empty(n, np.int32)
-    if not _measure(values, offsets, alphabet, corrected, sizes, n_invalid, n_words):
+    if not _measure(values.ctypes.data, offsets, alphabet, corrected, sizes, n_invalid, n_words):
         return Normalized(values, offsets, n_invalid, n_words)
     out_offsets = np.zeros(n + 1, np.int64)
     np.cumsum(sizes, out=out_offsets[1:])
     out = np.empty(out_offsets[-1], np.uint8)
-    _rewrite(values, offsets, alphabet, corrected, n_words, out, out_offsets)
+    _rewrite(values.ctypes.data, offsets, alphabet, corrected, n_words, out, out_offsets)
     return Normalized(out, out_offsets, n_invalid, n_words)
 
 
@@ -357,15 +357,15 @@ def _describe(start, end, size_end, page, data, ascii_only):
 
 
 @jit
-def _words(values, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags, hashes, starts, lengths):
+def _words(text, size, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags, hashes, starts, lengths):
     displacement, slots, known = vocabulary
     bucket_bits = 0
     while (1 << bucket_bits) < displacement.shape[0]:
         bucket_bits += 1
     bucket_shift = np.uint64(64 - bucket_bits)
     slot_mask = np.uint64(slots.shape[0] - 1)
-    text, page, data = values.ctypes.data, alphabet.page.ctypes.data, alphabet.data.ctypes.data
-    size_end = text + values.shape[0]
+    page, data = alphabet.page.ctypes.data, alphabet.data.ctypes.data
+    size_end = text + size
     w = 0
     for d in range(offsets.shape[0] - 1):
         out_offsets[d] = w
@@ -431,11 +431,13 @@ def words(
 ) -> WordStream:
     """See `affectcore.kernels.words.words`."""
     n = len(offsets) - 1
+    values = np.ascontiguousarray(values)
     # Words are separated by at least a byte, so this many suffice; pages that stay untouched cost no memory.
     most = int(offsets[-1] - offsets[0] + n + 1) // 2 + 1
     out_offsets = np.empty(n + 1, np.int64)
     ids, flags = np.empty(most, np.int32), np.empty(most, np.uint8)
     most = most if spans else 0
     hashes, starts, lengths = np.empty(most, np.uint64), np.empty(most, np.int64), np.empty(most, np.int32)
-    w = _words(values, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags, hashes, starts, lengths)
+    text = values.ctypes.data, len(values)
+    w = _words(*text, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags, hashes, starts, lengths)
     return WordStream(out_offsets, ids[:w], flags[:w], hashes[:w], starts[:w], lengths[:w])
