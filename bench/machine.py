@@ -1,9 +1,12 @@
-"""What a result depends on: the machine, its load, the versions, the commit."""
+"""What a result depends on: the machine, its other processes, the versions, the commit."""
 
 from __future__ import annotations
 
 import os
+import resource
+import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("affectcore", "numpy", "pyarrow", "numba", "vaderSentiment", "nltk")
@@ -18,7 +21,6 @@ def settings() -> dict[str, Any]:
     return {
         "versions": {name: version(name) for name in _PACKAGES},
         "usable_cores": usable_cores(),
-        "load_1_min": round(os.getloadavg()[0], 2),
         "corpus": corpus.load().source,
     }
 
@@ -30,3 +32,30 @@ def stamp() -> dict[str, Any]:
 
     machine_info = {**pytest_benchmark_generate_machine_info(), **settings()}
     return {"machine_info": machine_info, "commit_info": get_commit_info()}
+
+
+class Neighbours:
+    """How many cores other processes kept busy since this was made: with many cores taken, threads gain little."""
+
+    def __init__(self) -> None:
+        self._start = self._read()
+
+    def cores(self) -> float | None:
+        """Return the mean number of cores that others used; None where the system does not tell."""
+        if self._start is None:
+            return None
+        now = self._read()
+        assert now is not None
+        wall, busy, own = (b - a for a, b in zip(self._start, now))
+        return max(0.0, (busy - own) / wall)
+
+    @staticmethod
+    def _read() -> tuple[float, float, float] | None:
+        """Return seconds: the clock, busy time of all cores, busy time of this process and its ended children."""
+        path = Path("/proc/stat")
+        if not path.exists():
+            return None
+        user, nice, system, _idle, _wait, irq, softirq, steal = map(int, path.read_text().split("\n")[0].split()[1:9])
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return time.perf_counter(), busy, sum(u.ru_utime + u.ru_stime for u in used)

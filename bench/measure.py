@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from machine import Neighbours
+
 SECTIONS = ("Limits", "Ops", "Long answers", "Emoji", "Files")
 
 
@@ -73,8 +75,10 @@ def alternate(benchmark: Any, section: str, contenders: Sequence[Contender], rou
         gc.collect()
 
     benchmark.group = section
+    neighbours = Neighbours()
     benchmark.pedantic(first.call, setup=others_first, rounds=rounds)
     if benchmark.stats is not None:  # None with --benchmark-disable
         first.seconds.extend(benchmark.stats.stats.data)
         benchmark.extra_info["rows"] = [contender.row() for contender in contenders]
+        benchmark.extra_info["neighbours"] = neighbours.cores()
         benchmark.extra_info["mb_per_s"] = first.n_bytes / 1e6 / benchmark.stats.stats.median

@@ -56,6 +56,7 @@ def main() -> None:
     console = Console(stderr=True)
     stamp = machine.stamp()
     rows: list[Row] = []
+    busy: dict[str, float | None] = {}
 
     def done(row: Row) -> None:
         rows.append(row)
@@ -64,10 +65,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="affectcore-bench-") as name:
         folder = Path(name)
+        neighbours = machine.Neighbours()
         start_up(done, folder)
+        busy["Start-up"] = neighbours.cores()
+        neighbours = machine.Neighbours()
         memory(done, folder, [ROWS, FULL_ROWS] if args.full else [ROWS])
+        busy["Memory"] = neighbours.cores()
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps({**stamp, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    args.json.write_text(json.dumps({**stamp, "neighbours": busy, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def start_up(done: Callable[[Row], None], folder: Path) -> None:

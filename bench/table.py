@@ -35,16 +35,17 @@ def main() -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
+    busy = _neighbours(loaded)
     headers = list(dict.fromkeys(_header(result) for result in loaded))
     if args.markdown:
-        console.print("\n".join(_markdown(rows, headers)), markup=False, highlight=False, soft_wrap=True)
+        console.print("\n".join(_markdown(rows, busy, headers)), markup=False, highlight=False, soft_wrap=True)
         return
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left", caption="\n".join(headers))
     for k, column in enumerate(COLUMNS):
         words = column in ("", "note")
         table.add_column(column, justify="left" if words else "right", no_wrap=column != "note", ratio=None if k else 0)
     for section, group in groupby(rows, key=lambda row: row[0]):
-        table.add_row(Text(section, style="bold"))
+        table.add_row(Text(section, style="bold"), *[""] * (len(COLUMNS) - 2), Text(_others(section, busy)))
         for _, *cells in group:
             table.add_row(*map(Text, cells))
         table.add_section()
@@ -61,6 +62,22 @@ def _rows(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         together = benchmark["extra_info"]["rows"]
         for row in together:
             yield benchmark["group"], *_cells(row, together)
+
+
+def _neighbours(results: list[dict[str, Any]]) -> dict[str, float]:
+    """Return for each section how many cores other processes kept busy, at its worst benchmark."""
+    busy: dict[str, float] = {}
+    for result in results:
+        measured = list(result.get("neighbours", {}).items())
+        measured += [(b["group"], b["extra_info"].get("neighbours")) for b in result.get("benchmarks", [])]
+        for section, cores in measured:
+            if cores is not None:
+                busy[section] = max(busy.get(section, 0.0), cores)
+    return busy
+
+
+def _others(section: str, busy: dict[str, float]) -> str:
+    return f"other processes: {busy[section]:.2f} cores" if section in busy else ""
 
 
 def _cells(row: Row, together: list[Row]) -> tuple[str, ...]:
@@ -94,21 +111,20 @@ def _ratio(row: Row, name: str, together: list[Row]) -> float:
 
 def _comparison(row: Row, name: str, together: list[Row]) -> str:
     other = next(r for r in together if r["name"] == name)
-    ratio, best = _ratio(row, name, together), min(other["seconds"]) / min(row["seconds"])
-    if row["n_bytes"] != other["n_bytes"]:
-        return f"{_digits(ratio)} × the throughput of: {name}"
-    if ratio >= 1:
-        return f"{_digits(ratio)} × as fast as: {name} ({_digits(best)} × in the fastest rounds)"
-    return f"{_digits(1 / ratio)} × the time of: {name} ({_digits(1 / best)} × in the fastest rounds)"
+    ratio = _ratio(row, name, together)
+    best = row["n_bytes"] / min(row["seconds"]) / (other["n_bytes"] / min(other["seconds"]))
+    if ratio < 1 and best < 1:
+        return f"{_digits(1 / ratio)} × the time of: {name} ({_digits(1 / best)} × in the fastest rounds)"
+    return f"{_digits(ratio)} × as fast as: {name} ({_digits(best)} × in the fastest rounds)"
 
 
 def _header(result: dict[str, Any]) -> str:
     info, commit = result["machine_info"], result["commit_info"]
+    cpu = info["cpu"].get("brand_raw", info["machine"])
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
     changed = " and changes" if commit.get("dirty") else ""
     return (
-        f"{info['cpu'].get('brand_raw', info['machine'])}, {info['usable_cores']} cores (load {info['load_1_min']:g}), {info['system']};"
-        f" Python {info['python_version']}, {versions};"
+        f"{cpu}, {info['usable_cores']} cores, {info['system']}; Python {info['python_version']}, {versions};"
         f" commit {str(commit.get('id', 'unknown'))[:12]}{changed}; texts: {info['corpus']}"
     )
 
@@ -127,11 +143,11 @@ def _digits(value: float) -> str:
     return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def _markdown(rows: list[tuple[str, ...]], headers: list[str]) -> Iterator[str]:
+def _markdown(rows: list[tuple[str, ...]], busy: dict[str, float], headers: list[str]) -> Iterator[str]:
     yield "| " + " | ".join(COLUMNS) + " |"
     yield "| " + " | ".join("---" if column in ("", "note") else "---:" for column in COLUMNS) + " |"
     for section, group in groupby(rows, key=lambda row: row[0]):
-        yield f"| **{section}** |" + " |" * (len(COLUMNS) - 1)
+        yield f"| **{section}** |" + " |" * (len(COLUMNS) - 2) + f" {_others(section, busy)} |"
         for _, *cells in group:
             yield "| " + " | ".join(cells) + " |"
     for header in headers:

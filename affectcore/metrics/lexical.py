@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,16 @@ from affectcore.metrics.registry import GROUPS
 Columns = dict[str, np.ndarray]
 
 
-@lru_cache(maxsize=4)
+_loading = Lock()  # or every thread of the first batches would build the tables
+
+
 def _tables(backend: str) -> tuple[Any, ...]:
+    with _loading:
+        return _load_tables(backend)
+
+
+@lru_cache(maxsize=4)
+def _load_tables(backend: str) -> tuple[Any, ...]:
     tables = lexicons.load()
     return dispatch.place((tables.alphabet, tables.vocabulary, tables.rules, tables.categories), backend)  # type: ignore[no-any-return]
 
@@ -76,11 +85,3 @@ def score(
         shouted = tone.count_flag(stream.flags, stream.offsets, words.SHOUTED, backend=backend)
         rates(dict(zip(("exclaims", "questions", "caps"), dispatch.fetch((*own, shouted)))))
     return out
-
-
-def warm_up(backend: str) -> None:
-    """Load the tables and compile (or load from the cache) the kernels."""
-    score(np.frombuffer(b"Warm.", np.uint8), np.array([0, 5], np.int64), _EVERYTHING, backend=backend)
-
-
-_EVERYTHING = [name for group in GROUPS.values() for name in group]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from affectcore.kernels.dispatch import inline, jit
-from affectcore.kernels.memory import count_ones, equal_mask, load8, load64
+from affectcore.kernels.memory import count_ones, equal_mask, load8, load32, load64, load_double
 from affectcore.kernels.words.tables import ALL_CAPS, CONTRACTED_NOT, ENDS_SENTENCE
 
 from .tables import (
@@ -82,24 +82,30 @@ def punctuation(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np
 
 
 @inline
-def _phrase(first, second, third, rules, kind):
-    """Return the row of the phrase made of these words (third -1: of two words), or -1."""
-    for row in range(rules.phrase.shape[0]):
-        if (
-            rules.phrase_kind[row] == kind
-            and rules.phrase[row, 0] == first
-            and rules.phrase[row, 1] == second
-            and rules.phrase[row, 2] == third
-        ):
-            return row
-    return -1
+def _word(at, i):
+    return np.int64(load32(at + 4 * i))
 
 
 @inline
-def _booster(word, flag, valence, cap_diff, rules):
-    if not rules.role[word] & BOOSTER:
+def _phrase(first, second, third, tables, kind):
+    """Return the value of the phrase made of these words (third -1: of two words), and whether it is one."""
+    _, _, _, phrases, kinds, values, n_phrases = tables
+    for row in range(n_phrases):
+        if (
+            _word(phrases, 3 * row) == first
+            and _word(phrases, 3 * row + 1) == second
+            and _word(phrases, 3 * row + 2) == third
+            and _word(kinds, row) == kind
+        ):
+            return load_double(values + 8 * row), True
+    return 0.0, False
+
+
+@inline
+def _boost(role, word, flag, valence, cap_diff, boosters):
+    if not role & BOOSTER:
         return 0.0
-    scalar = rules.booster[word]
+    scalar = load_double(boosters + 8 * word)
     if valence < 0:
         scalar = -scalar
     if flag & ALL_CAPS and cap_diff:
@@ -113,79 +119,80 @@ def _negates(role, flag):
 
 
 @inline
-def _idioms(valence, i, hi, ids, rules):
+def _idioms(valence, i, hi, ids, tables):
     """Apply the special cases around word `i`, which has at least three words before it."""
-    w3, w2, w1, w0 = ids[i - 3], ids[i - 2], ids[i - 1], ids[i]
-    row = _phrase(w1, w0, -1, rules, IDIOM_PHRASE)
-    if row < 0:
-        row = _phrase(w2, w1, w0, rules, IDIOM_PHRASE)
-    if row < 0:
-        row = _phrase(w2, w1, -1, rules, IDIOM_PHRASE)
-    if row < 0:
-        row = _phrase(w3, w2, w1, rules, IDIOM_PHRASE)
-    if row < 0:
-        row = _phrase(w3, w2, -1, rules, IDIOM_PHRASE)
-    if row >= 0:
-        valence = rules.phrase_value[row]
+    w3, w2, w1, w0 = _word(ids, i - 3), _word(ids, i - 2), _word(ids, i - 1), _word(ids, i)
+    value, found = _phrase(w1, w0, -1, tables, IDIOM_PHRASE)
+    if not found:
+        value, found = _phrase(w2, w1, w0, tables, IDIOM_PHRASE)
+    if not found:
+        value, found = _phrase(w2, w1, -1, tables, IDIOM_PHRASE)
+    if not found:
+        value, found = _phrase(w3, w2, w1, tables, IDIOM_PHRASE)
+    if not found:
+        value, found = _phrase(w3, w2, -1, tables, IDIOM_PHRASE)
+    if found:
+        valence = value
     if i + 1 < hi:
-        row = _phrase(w0, ids[i + 1], -1, rules, IDIOM_PHRASE)
-        if row >= 0:
-            valence = rules.phrase_value[row]
+        value, found = _phrase(w0, _word(ids, i + 1), -1, tables, IDIOM_PHRASE)
+        if found:
+            valence = value
     if i + 2 < hi:
-        row = _phrase(w0, ids[i + 1], ids[i + 2], rules, IDIOM_PHRASE)
-        if row >= 0:
-            valence = rules.phrase_value[row]
-    row = _phrase(w3, w2, w1, rules, BOOSTER_PHRASE)
-    if row >= 0:
-        valence += rules.phrase_value[row]
-    row = _phrase(w3, w2, -1, rules, BOOSTER_PHRASE)
-    if row >= 0:
-        valence += rules.phrase_value[row]
-    row = _phrase(w2, w1, -1, rules, BOOSTER_PHRASE)
-    if row >= 0:
-        valence += rules.phrase_value[row]
-    return valence
+        value, found = _phrase(w0, _word(ids, i + 1), _word(ids, i + 2), tables, IDIOM_PHRASE)
+        if found:
+            valence = value
+    value, found = _phrase(w3, w2, w1, tables, BOOSTER_PHRASE)
+    valence += value
+    value, found = _phrase(w3, w2, -1, tables, BOOSTER_PHRASE)
+    valence += value
+    value, found = _phrase(w2, w1, -1, tables, BOOSTER_PHRASE)
+    return valence + value
 
 
 @inline
-def _valence(i, lo, hi, ids, flags, cap_diff, rules):
+def _valence(i, lo, hi, ids, flags, cap_diff, tables):
     """Return the sentiment of lexicon word `i` of the document that owns words lo to hi."""
-    role = rules.role
-    word = ids[i]
-    name = role[word] >> NAME_SHIFT
-    n1 = role[ids[i - 1]] >> NAME_SHIFT if i - 1 >= lo else 0
-    n2 = role[ids[i - 2]] >> NAME_SHIFT if i - 2 >= lo else 0
-    n3 = role[ids[i - 3]] >> NAME_SHIFT if i - 3 >= lo else 0
-    next_role = role[ids[i + 1]] if i + 1 < hi else 0
-    if role[word] & BOOSTER or (name == KIND and next_role >> NAME_SHIFT == OF):
+    roles, valences, boosters = tables[:3]
+    w0 = _word(ids, i)
+    w1 = _word(ids, i - 1) if i - 1 >= lo else np.int64(0)
+    w2 = _word(ids, i - 2) if i - 2 >= lo else np.int64(0)
+    w3 = _word(ids, i - 3) if i - 3 >= lo else np.int64(0)
+    r0, r1, r2, r3 = _word(roles, w0), _word(roles, w1), _word(roles, w2), _word(roles, w3)
+    n1, n2, n3 = r1 >> NAME_SHIFT, r2 >> NAME_SHIFT, r3 >> NAME_SHIFT
+    next_role = _word(roles, _word(ids, i + 1)) if i + 1 < hi else np.int64(0)
+    name = r0 >> NAME_SHIFT
+    if r0 & BOOSTER or (name == KIND and next_role >> NAME_SHIFT == OF):
         return 0.0
-    valence = rules.valence[word]
-    if name == NO and next_role & IN_LEXICON:
-        valence = 0.0
+    valence = load_double(valences + 8 * w0)
     if n1 == NO or n2 == NO or (n3 == NO and (n1 == OR or n1 == NOR)):
-        valence = rules.valence[word] * NEGATION_FACTOR
-    if flags[i] & ALL_CAPS and cap_diff:
+        valence *= NEGATION_FACTOR
+    elif name == NO and next_role & IN_LEXICON:
+        valence = 0.0
+    if load8(flags + i) & ALL_CAPS and cap_diff:
         valence += CAPS_INCREMENT if valence > 0 else -CAPS_INCREMENT
 
-    if i - 1 >= lo and not role[ids[i - 1]] & IN_LEXICON:
-        valence += _booster(ids[i - 1], flags[i - 1], valence, cap_diff, rules)
-        if _negates(role[ids[i - 1]], flags[i - 1]):
+    if i - 1 >= lo and not r1 & IN_LEXICON:
+        flag = load8(flags + i - 1)
+        valence += _boost(r1, w1, flag, valence, cap_diff, boosters)
+        if _negates(r1, flag):
             valence *= NEGATION_FACTOR
-    if i - 2 >= lo and not role[ids[i - 2]] & IN_LEXICON:
-        valence += _booster(ids[i - 2], flags[i - 2], valence, cap_diff, rules) * SECOND_DAMPING
+    if i - 2 >= lo and not r2 & IN_LEXICON:
+        flag = load8(flags + i - 2)
+        valence += _boost(r2, w2, flag, valence, cap_diff, boosters) * SECOND_DAMPING
         if n2 == NEVER and (n1 == SO or n1 == THIS):
             valence *= NEVER_SO_FACTOR
-        elif not (n2 == WITHOUT and n1 == DOUBT) and _negates(role[ids[i - 2]], flags[i - 2]):
+        elif not (n2 == WITHOUT and n1 == DOUBT) and _negates(r2, flag):
             valence *= NEGATION_FACTOR
-    if i - 3 >= lo and not role[ids[i - 3]] & IN_LEXICON:
-        valence += _booster(ids[i - 3], flags[i - 3], valence, cap_diff, rules) * THIRD_DAMPING
+    if i - 3 >= lo and not r3 & IN_LEXICON:
+        flag = load8(flags + i - 3)
+        valence += _boost(r3, w3, flag, valence, cap_diff, boosters) * THIRD_DAMPING
         # As published, `and` binds tighter than `or`: "so" or "this" right before the word is enough.
         if (n3 == NEVER and (n2 == SO or n2 == THIS)) or n1 == SO or n1 == THIS:
             valence *= NEVER_SO_FACTOR
-        elif not (n3 == WITHOUT and (n2 == DOUBT or n1 == DOUBT)) and _negates(role[ids[i - 3]], flags[i - 3]):
+        elif not (n3 == WITHOUT and (n2 == DOUBT or n1 == DOUBT)) and _negates(r3, flag):
             valence *= NEGATION_FACTOR
-        if (role[word] | role[ids[i - 1]] | role[ids[i - 2]]) & PHRASE:
-            valence = _idioms(valence, i, hi, ids, rules)
+        if (r0 | r1 | r2) & PHRASE:
+            valence = _idioms(valence, i, hi, ids, tables)
 
     if n1 == LEAST and (i - 2 < lo or (n2 != AT and n2 != VERY)):
         valence *= NEGATION_FACTOR
@@ -193,36 +200,37 @@ def _valence(i, lo, hi, ids, flags, cap_diff, rules):
 
 
 @inline
-def _corrected_valence(i, start, lo, hi, ids, flags, cap_diff, valence, rules):
+def _corrected_valence(i, start, lo, ids, flags, cap_diff, valence, tables):
     """Like `_valence` for a word or idiom that begins at `start` and ends at `i`, within its own sentence."""
-    role = rules.role
+    roles, _, boosters = tables[:3]
     factor = 1.0
     n_before = 0
-    while n_before < 3 and start - 1 - n_before >= lo and not flags[start - 1 - n_before] & ENDS_SENTENCE:
+    while n_before < 3 and start - 1 - n_before >= lo and not load8(flags + start - 1 - n_before) & ENDS_SENTENCE:
         n_before += 1
-    n1 = role[ids[start - 1]] >> NAME_SHIFT if n_before > 0 else 0
-    n2 = role[ids[start - 2]] >> NAME_SHIFT if n_before > 1 else 0
-    n3 = role[ids[start - 3]] >> NAME_SHIFT if n_before > 2 else 0
-    if flags[i] & ALL_CAPS and cap_diff:
+    n1 = _word(roles, _word(ids, start - 1)) >> NAME_SHIFT if n_before > 0 else np.int64(0)
+    n2 = _word(roles, _word(ids, start - 2)) >> NAME_SHIFT if n_before > 1 else np.int64(0)
+    n3 = _word(roles, _word(ids, start - 3)) >> NAME_SHIFT if n_before > 2 else np.int64(0)
+    if load8(flags + i) & ALL_CAPS and cap_diff:
         valence += CAPS_INCREMENT if valence > 0 else -CAPS_INCREMENT
     if n1 == NO or n2 == NO or (n3 == NO and (n1 == OR or n1 == NOR)):
         factor *= NEGATION_FACTOR
     for k in range(n_before):
         j = start - 1 - k
-        if role[ids[j]] & IN_LEXICON:
+        word, flag = _word(ids, j), load8(flags + j)
+        role = _word(roles, word)
+        if role & IN_LEXICON:
             continue
         damping = 1.0 if k == 0 else SECOND_DAMPING if k == 1 else THIRD_DAMPING
-        valence += _booster(ids[j], flags[j], valence, cap_diff, rules) * damping
-        if k == 1 and role[ids[j]] & PHRASE:
-            row = _phrase(ids[j], ids[j + 1], -1, rules, BOOSTER_PHRASE)
-            if row >= 0:
-                valence += rules.phrase_value[row] if valence > 0 else -rules.phrase_value[row]
-        name = role[ids[j]] >> NAME_SHIFT
+        valence += _boost(role, word, flag, valence, cap_diff, boosters) * damping
+        if k == 1 and role & PHRASE:
+            value, _ = _phrase(word, _word(ids, j + 1), -1, tables, BOOSTER_PHRASE)
+            valence += value if valence > 0 else -value
+        name = role >> NAME_SHIFT
         if name == NEVER and ((k == 1 and (n1 == SO or n1 == THIS)) or (k == 2 and (n2 == SO or n2 == THIS))):
             factor *= NEVER_SO_FACTOR
         elif name == WITHOUT and ((k > 0 and n1 == DOUBT) or (k > 1 and n2 == DOUBT)):
             factor *= 1.0
-        elif _negates(role[ids[j]], flags[j]):
+        elif _negates(role, flag):
             factor *= NEGATION_FACTOR
     if n1 == LEAST and n2 != AT and n2 != VERY:
         factor *= NEGATION_FACTOR
@@ -313,7 +321,9 @@ def _round(x, scale):
 
 @jit
 def _vader(ids, flags, offsets, exclaims, questions, rules, corrected, compound, pos, neu, neg):
-    role = rules.role
+    ids, flags, roles = ids.ctypes.data, flags.ctypes.data, rules.role.ctypes.data
+    phrases = (rules.phrase.ctypes.data, rules.phrase_kind.ctypes.data, rules.phrase_value.ctypes.data)
+    tables = (roles, rules.valence.ctypes.data, rules.booster.ctypes.data, *phrases, rules.phrase.shape[0])
     most = 0
     for d in range(offsets.shape[0] - 1):
         most = max(most, offsets[d + 1] - offsets[d])
@@ -326,7 +336,7 @@ def _vader(ids, flags, offsets, exclaims, questions, rules, corrected, compound,
             continue
         n_caps = 0
         for i in range(lo, hi):
-            n_caps += int(flags[i] & ALL_CAPS)
+            n_caps += int(load8(flags + i) & ALL_CAPS)
         cap_diff = 0 < n_caps < hi - lo
 
         # Sentiments that are not zero, with their places; all other words count as neutral.
@@ -337,48 +347,45 @@ def _vader(ids, flags, offsets, exclaims, questions, rules, corrected, compound,
             after_but = False
             i = lo
             while i < hi:
-                word = ids[i]
+                word = _word(ids, i)
+                role = _word(roles, word)
                 end = i
                 valence = 0.0
-                if role[word] & PHRASE:
-                    row = -1
+                if role & PHRASE:
+                    found = False
                     if i + 2 < hi:
-                        row = _phrase(word, ids[i + 1], ids[i + 2], rules, IDIOM_PHRASE)
+                        valence, found = _phrase(word, _word(ids, i + 1), _word(ids, i + 2), tables, IDIOM_PHRASE)
                         end = i + 2
-                    if row < 0 and i + 1 < hi:
-                        row = _phrase(word, ids[i + 1], -1, rules, IDIOM_PHRASE)
+                    if not found and i + 1 < hi:
+                        valence, found = _phrase(word, _word(ids, i + 1), -1, tables, IDIOM_PHRASE)
                         end = i + 1
-                    if row >= 0:
-                        valence = rules.phrase_value[row]
-                    else:
-                        end = i
-                if end == i and role[word] & IN_LEXICON and not role[word] & BOOSTER:
-                    name = role[word] >> NAME_SHIFT
-                    next_role = role[ids[i + 1]] if i + 1 < hi else 0
-                    if not (name == KIND and next_role >> NAME_SHIFT == OF):
-                        if not (name == NO and next_role & IN_LEXICON):
-                            valence = rules.valence[word]
+                    end = end if found else i
+                if end == i and role & IN_LEXICON and not role & BOOSTER:
+                    next_role = _word(roles, _word(ids, i + 1)) if i + 1 < hi else np.int64(0)
+                    is_kind_of = role >> NAME_SHIFT == KIND and next_role >> NAME_SHIFT == OF
+                    if not is_kind_of and not (role >> NAME_SHIFT == NO and next_role & IN_LEXICON):
+                        valence = load_double(tables[1] + 8 * word)
                 if valence != 0.0:
-                    valence = _corrected_valence(end, i, lo, hi, ids, flags, cap_diff, valence, rules)
+                    valence = _corrected_valence(end, i, lo, ids, flags, cap_diff, valence, tables)
                     sentiments[m] = valence * AFTER_BUT if after_but else valence
                     m += int(valence != 0.0)
-                if role[word] >> NAME_SHIFT == BUT and not after_but:
+                if role >> NAME_SHIFT == BUT and not after_but:
                     for k in range(sentence, m):
                         sentiments[k] *= BEFORE_BUT
                     after_but = True
                 for k in range(i, end + 1):
-                    if flags[k] & ENDS_SENTENCE:
+                    if load8(flags + k) & ENDS_SENTENCE:
                         sentence, after_but = m, False
                 i = end + 1
         else:
             for i in range(lo, hi):
-                r = role[ids[i]]
-                if r & IN_LEXICON:
-                    valence = _valence(i, lo, hi, ids, flags, cap_diff, rules)
+                role = _word(roles, _word(ids, i))
+                if role & IN_LEXICON:
+                    valence = _valence(i, lo, hi, ids, flags, cap_diff, tables)
                     sentiments[m] = valence
                     places[m] = i
                     m += int(valence != 0.0)
-                elif but < 0 and r >> NAME_SHIFT == BUT:
+                elif but < 0 and role >> NAME_SHIFT == BUT:
                     but = i
             if but >= 0:
                 _shift_at_but(sentiments, places, m, but)
