@@ -278,13 +278,15 @@ def compare(
             "choose a column that names models, not rows"
         )
     clusters, cluster_codes = _codes(cells["cluster"])
+    n_clusters = len(clusters)
     sums = np.stack([cells[f"sum{i}"].to_numpy() for i in range(len(names))], axis=1)
     counts = np.stack([cells[f"count{i}"].to_numpy() for i in range(len(names))], axis=1)
+    n_rows = np.zeros(len(models), dtype=np.int64)
+    np.add.at(n_rows, model_codes, cells["rows"].to_numpy())
+    del cells, clusters  # the names of clusters take more memory than all the rest
     boot = cluster_bootstrap(
         sums, counts, cluster_codes, model_codes, n_models=len(models), n_resamples=n_resamples, seed=seed
     )
-    n_rows = np.zeros(len(models), dtype=np.int64)
-    np.add.at(n_rows, model_codes, cells["rows"].to_numpy())
 
     orders: dict[str, Order] = {name: order or _registry_order(name) for name in names}
     parts = [
@@ -310,7 +312,7 @@ def compare(
         metrics=tuple(names),
         orders=orders,
         n_models=len(models),
-        n_clusters=len(clusters),
+        n_clusters=n_clusters,
         n_rows=int(n_rows.sum()),
         paired=boot.paired,
         n_resamples=n_resamples,
