@@ -91,7 +91,8 @@ def load() -> Corpus:
 def _demo() -> Corpus:
     from importlib.resources import files
 
-    rows = [json.loads(line) for line in files("affectcore").joinpath("data", "demo.jsonl").open(encoding="utf-8")]
+    dump = files("affectcore").joinpath("data", "demo.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in dump.split("\n") if line]
     repeats = -(-_DEMO_BYTES // sum(len(row["response"].encode()) for row in rows))
     return Corpus(
         "the demo dump, repeated (no Arena-Hard under AFFECTCORE_DATA)",

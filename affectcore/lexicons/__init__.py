@@ -21,6 +21,44 @@ LISTS = (
     "gratitude",
 )
 
+# Punctuation that stands around short words in prose and Markdown.
+_BEFORE = ("(", '"', "'", "*", "**", "_", "[", "-", "...", "\u201c", "\u2018", "\u2014", "\u2026", '("', "(\u201c")
+_AFTER = (
+    ",",
+    ".",
+    "!",
+    "?",
+    ";",
+    ":",
+    ")",
+    '"',
+    "'",
+    "*",
+    "**",
+    "_",
+    "]",
+    "-",
+    "...",
+    "!!",
+    "!!!",
+    "),",
+    ").",
+    ',"',
+    '."',
+)
+_AFTER += ('?"', '!"', "\u201d", "\u2019", "\u2014", "\u2026", ",\u201d", ".\u201d", "?\u201d", "!\u201d")
+_AROUND = [*((b, "") for b in _BEFORE), *(("", a) for a in _AFTER)]
+_AROUND += [
+    ("(", ")"),
+    ('"', '"'),
+    ("'", "'"),
+    ("*", "*"),
+    ("**", "**"),
+    ("_", "_"),
+    ("\u201c", "\u201d"),
+    ("\u2018", "\u2019"),
+]
+
 
 @dataclass(frozen=True)
 class Lexicons:
@@ -78,9 +116,16 @@ def load() -> Lexicons:
         words.update(dict.fromkeys(word for entry in entries for word in entry.split()))
     keys = [word for word in words if len(word.encode()) <= MAX_KEY]
     ids = {word: k for k, word in enumerate(keys, 1)}
+    # VADER keeps the punctuation around words of one or two letters: "(I" and "me." are no "I" and "me" to it. The lists
+    # mean the word all the same: such spellings get its id, unless VADER has a rule for the word.
+    spellings = dict(ids)
+    vader = {word for phrase in (*lexicon, *NAMED, *rules["booster"], *rules["negation"]) for word in phrase.split()}
+    for word in (w for w in keys if len(w) <= 2 and w.isalpha() and w not in vader):
+        for before, after in _AROUND:
+            spellings.setdefault(f"{before}{word}{after}", ids[word])
     return Lexicons(
         alphabet=build_alphabet(emoji),
-        vocabulary=build_vocabulary([word.encode() for word in keys]),
+        vocabulary=build_vocabulary([word.encode() for word in spellings], list(spellings.values())),
         rules=build_rules(ids, lexicon, rules["booster"], list(rules["negation"]), rules["idiom"]),
         categories=build_categories(ids, lists, exceptions),
         lists=LISTS,

@@ -289,6 +289,17 @@ def _space(at, end, page, data):
 
 
 @inline
+def _is_medium(at, end, size_end):
+    """Tell whether an ASCII word of eight to 15 bytes, the first a letter or digit, stands here, a space behind it."""
+    if at + 16 > size_end:
+        return False
+    n = 8 + _ascii_run(load64(at + 8))
+    c = load8(at)
+    is_solid = 97 <= c | 32 <= 122 or 48 <= c <= 57
+    return is_solid and n < 16 and at + n < end and _is_ascii_space(load8(at + n))
+
+
+@inline
 def _scan(at, end, size_end, page, data):
     """Walk to the end of a word. Returns (address of it, capitals, small letters, apostrophes, whether all ASCII)."""
     n_upper = 0
@@ -358,7 +369,7 @@ def _describe(start, end, size_end, page, data, ascii_only):
 
 @jit
 def _words(text, size, offsets, alphabet, vocabulary, spans, out_offsets, ids, flags, hashes, starts, lengths):
-    displacement, slots, known = vocabulary
+    displacement, slots, known, numbers = vocabulary
     bucket_bits = 0
     while (1 << bucket_bits) < displacement.shape[0]:
         bucket_bits += 1
@@ -397,6 +408,31 @@ def _words(text, size, offsets, alphabet, vocabulary, spans, out_offsets, ids, f
                 at += n + 1
                 if byte_mask(x, _APOSTROPHES):
                     flag |= CONTRACTED_NOT if _find_contracted_not(start, start + n) else 0
+            elif n == 8 and _is_medium(at, end, size_end):
+                # Words of eight to 15 bytes, likewise, that begin with a letter or a digit.
+                start = at
+                y = load64(at + 8)
+                n = _ascii_run(y)
+                y = keep_bytes(y, n)
+                lower = lower_mask(x)
+                capitals = upper_mask(x)
+                solid = capitals | lower | digit_mask(x) | ((x + _ONES) & HIGH)
+                more = upper_mask(y) | lower_mask(y) | digit_mask(y) | ((y + _ONES) & HIGH)
+                solid_end = 8 - (leading_zeros(solid) >> 3) if more == _ZERO else 16 - (leading_zeros(more) >> 3)
+                length = solid_end if solid_end > 2 else 8 + n
+                skip = 0
+                x0 = keep_bytes(_to_lower(x), length)
+                h = _hash_lane(_SEED ^ (np.uint64(length) * _MULTIPLIER), x0)
+                if length > 8:
+                    x1 = keep_bytes(_to_lower(y), length - 8)
+                    h = _hash_lane(h, x1)
+                at += 8 + n
+                flag = _case_flags(count_ones(capitals) + count_ones(upper_mask(y)), lower | lower_mask(y))
+                for k in range(start + solid_end, at):
+                    flag |= ENDS_SENTENCE if _is_full_stop(load8(k)) else 0
+                if byte_mask(x, _APOSTROPHES) | byte_mask(y, _APOSTROPHES):
+                    flag |= CONTRACTED_NOT if _find_contracted_not(start, at) else 0
+                at += 1
             else:
                 n = _space(at, end, page, data)
                 if n > 0:
@@ -415,7 +451,7 @@ def _words(text, size, offsets, alphabet, vocabulary, spans, out_offsets, ids, f
             key = slot & np.uint64(0xFFFFFFFF)  # 0 in a free slot: the row of no word
             wrong = (known[key, 0] ^ x0) | (known[key, 1] ^ x1) | (known[key, 2] ^ x2)
             wrong |= known[key, 3] ^ np.uint64(length)
-            ids[w] = np.int32(key) if wrong == _ZERO else np.int32(0)
+            ids[w] = numbers[key] if wrong == _ZERO else np.int32(0)
             flags[w] = flag
             if spans:
                 hashes[w] = h

@@ -268,6 +268,7 @@ def _describe_kernel(
     displacement,
     slots,
     vocabulary,
+    numbers,
     slot_mask,
     bucket_shift,
     ids,
@@ -346,7 +347,7 @@ def _describe_kernel(
     hit &= tl.load(vocabulary + key * 4, mask=hit, other=0).to(tl.uint64, bitcast=True) == x0
     hit &= tl.load(vocabulary + key * 4 + 1, mask=hit, other=0).to(tl.uint64, bitcast=True) == x1
     hit &= tl.load(vocabulary + key * 4 + 2, mask=hit, other=0).to(tl.uint64, bitcast=True) == x2
-    tl.store(ids + w, tl.where(hit, key, 0).to(tl.int32), mask=live)
+    tl.store(ids + w, tl.load(numbers + key, mask=hit, other=0), mask=live)
     flag = tl.where((upper != 0) & (lower == 0), ALL_CAPS, 0)
     flag |= tl.where((upper > 1) & (lower == 0), SHOUTED, 0)
     flag |= tl.where(contracted != 0, CONTRACTED_NOT, 0) | tl.where(ends_sentence != 0, ENDS_SENTENCE, 0)
@@ -387,6 +388,7 @@ def words(values: Any, offsets: Any, alphabet: Alphabet, vocabulary: Vocabulary,
             vocabulary.displacement,
             vocabulary.slots,
             vocabulary.words,
+            vocabulary.ids,
             len(vocabulary.slots) - 1,
             64 - (len(vocabulary.displacement) - 1).bit_length(),
             ids,

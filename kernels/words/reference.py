@@ -93,7 +93,8 @@ def _hash(word: bytes) -> int:
 
 
 def _keys(vocabulary: Vocabulary) -> dict[bytes, int]:
-    return {row[:3].astype("<u8").tobytes()[: int(row[3])]: k for k, row in enumerate(vocabulary.words) if row[3]}
+    rows = zip(vocabulary.words, vocabulary.ids)
+    return {row[:3].astype("<u8").tobytes()[: int(row[3])]: int(number) for row, number in rows if row[3]}
 
 
 def words(

@@ -45,11 +45,15 @@ class Alphabet(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """Words by number, in a perfect hash (hash and displace): one slot to look at per word, verified on its bytes."""
+    """Words by number, in a perfect hash (hash and displace): one slot to look at per word, verified on its bytes.
+
+    Row k of `words` and `ids` is key k; row 0 is no key at all.
+    """
 
     displacement: Any  # int32 (n_buckets,), a power of two
-    slots: Any  # uint64 (n_slots,), a power of two: (upper hash half << 32) | word id, 0 if free
-    words: Any  # uint64 (n_words + 1, 4): lower-cased bytes in three zero-padded little-endian lanes, then the length
+    slots: Any  # uint64 (n_slots,), a power of two: (upper hash half << 32) | row, 0 if free
+    words: Any  # uint64 (n_keys + 1, 4): lower-cased bytes in three zero-padded little-endian lanes, then the length
+    ids: Any  # int32 (n_keys + 1,): word id of each key; several keys may share one
 
 
 class WordStream(NamedTuple):
@@ -80,13 +84,13 @@ def build_alphabet(emoji: Mapping[str, str]) -> Alphabet:
     emoji
         Description of each emoji. Entries of more than one code point are left out, as VADER never matches them.
     """
-    chars = [chr(c) for c in range(_CASED_END)]
+    chars = np.arange(_CASED_END, dtype=np.uint32).view("U1")  # NumPy asks Python's own Unicode data
     classes = np.zeros(_PAGES << 8, np.int32)
-    for bit, test in ((SPACE, str.isspace), (UPPER, str.isupper), (LOWER, str.islower), (LOWER, str.istitle)):
-        found = np.fromiter(map(test, chars), bool, len(chars))
-        if test is str.istitle:  # an upper-case letter alone is titled, too; only Lt characters are meant
-            found &= classes[:_CASED_END] & UPPER == 0
-        classes[:_CASED_END] |= np.where(found, bit, 0).astype(np.int32)
+    upper = np.char.isupper(chars)
+    # An upper-case letter alone is titled, too; only title-case characters (Lt) are meant.
+    lower = np.char.islower(chars) | (np.char.istitle(chars) & ~upper)
+    for bit, found in ((SPACE, np.char.isspace(chars)), (UPPER, upper), (LOWER, lower)):
+        classes[:_CASED_END][found] |= bit
     classes[[ord(c) for c in string.punctuation]] |= PUNCT
 
     texts = [b""]
@@ -124,10 +128,17 @@ def hash_lanes(lanes: np.ndarray, length: np.ndarray) -> np.ndarray:
     return h
 
 
-def build_vocabulary(words: Sequence[bytes]) -> Vocabulary:
-    """Build the perfect hash of distinct lower-cased words; word `words[k]` gets id `k + 1`.
+def build_vocabulary(words: Sequence[bytes], ids: Sequence[int] | None = None) -> Vocabulary:
+    """Build the perfect hash of distinct lower-cased words.
 
     Buckets are placed largest first; each tries displacements until all its words fall on free slots.
+
+    Parameters
+    ----------
+    words
+        Keys of at most 24 bytes.
+    ids
+        Word id of each key, from 1 on; default: 1, 2, 3, ... A key can be another spelling of a word.
 
     Raises
     ------
@@ -167,4 +178,5 @@ def build_vocabulary(words: Sequence[bytes]) -> Vocabulary:
         slots=slots,
         # Id 0 has length 0, which no word of a text has.
         words=np.concatenate([np.zeros((1, 4), np.uint64), np.column_stack([lanes, length.astype(np.uint64)])]),
+        ids=np.array([0, *(range(1, len(words) + 1) if ids is None else ids)], np.int32),
     )

@@ -89,6 +89,7 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
                 "displacement": INT32,
                 "slots": INT64,
                 "vocabulary": INT64,
+                "numbers": INT32,
                 "slot_mask": "i32",
                 "bucket_shift": "i32",
                 "ids": INT32,

@@ -64,6 +64,11 @@ SHAPES = {
     "characters across block borders": [b"a" * k + "😀 good\u2003né".encode() for k in range(250, 260)],
     "emoji in a row": ["😀😂❤️👍🏽 🔛!? Ⓜ".encode(), "x😀y".encode()],
     "equal sentiments around but": [b"good good great but good bad good great but fine 3.0 horrible okay sad " * 3],
+    "punctuation at the edges": [
+        b"a....... ab!!!!!!! abc..... (((((a ........ !!!!!!!! x'' (abcdefgh) abcdefgh. a-------z! x",
+        b"abcdefghijklmno? abcdefghijklmnop? 12345678! 1234567890123456. a\x01b. z abcdefg\x7f. \x7f\x7f\x7f. z",
+        b'**bold** "quoted," (a). (ab) (abc)! ...word... don\'t. CAN\'T!! I\'M, x.y.z. (I think) *me* "my," ',
+    ],
     "every tone rule": [
         b"never so good, never this bad, this good without doubt good, at least good, the least good, very least good",
         b"it was the kiss of death for a bus stop; yeah right, bad ass, to die for, the shit the bomb: kind of nice",
@@ -155,3 +160,13 @@ def test_vocabulary_is_a_perfect_hash() -> None:
 def test_vocabulary_rejects_bad_keys(keys: list[bytes]) -> None:
     with pytest.raises(ValueError, match=r"distinct|24"):
         words.build_vocabulary(keys)
+
+
+def test_character_classes_are_python_s() -> None:
+    alphabet = words.build_alphabet({})
+    for code in range(0x110000):
+        entry = int(alphabet.data[alphabet.page[code >> 8] + (code & 255)])
+        char = chr(code)
+        lower = char.islower() or (char.istitle() and not char.isupper())
+        wanted = (1 if char.isspace() else 0) | (4 if char.isupper() else 0) | (8 if lower else 0)
+        assert entry & ~2 == wanted, hex(code)
