@@ -498,12 +498,14 @@ def _codes(column: pa.ChunkedArray) -> tuple[list[Any], Any]:
 
 def _pair_column(source: _Scores, by: str) -> str:
     """Choose the column of the clusters as `compare` documents it."""
-    if "prompt_id" in source.types:
+    # An id that some of the files lack cannot pair their rows.
+    everywhere = source.types.keys() - source.lacking.keys()
+    if "prompt_id" in everywhere:
         return "prompt_id"
     for name in PAIR_COLUMNS:
-        if name in source.types and name != by and _repeats_across(source, by, name):
+        if name in everywhere and name != by and _repeats_across(source, by, name):
             return name
-    return "conversation_id" if "conversation_id" in source.types else _ROWS
+    return "conversation_id" if "conversation_id" in everywhere else _ROWS
 
 
 def _repeats_across(source: _Scores, by: str, name: str) -> bool:
@@ -642,7 +644,7 @@ def _open_files(given: Sequence[str | Path]) -> _Scores:
         found = {k: v for k, v in (schema.metadata or {}).items() if k not in (b"ARROW:schema", b"pandas")}
         for name, value in found.items():
             if settings.setdefault(name, value) != value:
-                differing[name.decode(errors="replace")] = None
+                differing.update(dict.fromkeys(_different_settings(name, settings[name], value)))
     lacking = {name: str(path) for name in types for path, there in zip(files, columns_of) if name not in there}
 
     def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
@@ -653,6 +655,15 @@ def _open_files(given: Sequence[str | Path]) -> _Scores:
 
     label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
     return _Scores(label, types, batches, ", ".join(differing), lacking)
+
+
+def _different_settings(name: bytes, one: bytes, other: bytes) -> list[str]:
+    """Name what differs between two values of a metadata key, each with both values where they are settings of ours."""
+    try:
+        a, b = json.loads(one), json.loads(other)
+        return [f"{k} ({a.get(k)} and {b.get(k)})" for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+    except (ValueError, AttributeError):
+        return [name.decode(errors="replace")]
 
 
 def _find(given: Sequence[str | Path]) -> list[Path]:

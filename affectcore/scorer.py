@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from io import IOBase
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,9 @@ class Scorer:
     def _kept_schema(self, schema: pa.Schema, text: str | None) -> tuple[list[pa.Field], Any]:
         from affectcore.io.formats.texts import extract, pick_text
 
+        twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        if twice:
+            raise UsageError(f"the table has two columns of one name ({', '.join(twice)}); rename one of each")
         column = pick_text(schema, text, "table")
         taken = set(self._names) & set(schema.names)
         if taken:
@@ -267,9 +271,12 @@ def _source(texts: Any) -> Any:
             return pa.chunked_array(texts)
     if hasattr(texts, "__arrow_c_array__"):
         return pa.chunked_array([pa.array(texts)])
-    if isinstance(texts, Iterable):
+    if isinstance(texts, Iterable) and not isinstance(texts, (Mapping, Set, IOBase)):
         return pa.chunked_array([_encode(texts)])
-    raise UsageError(f"cannot read texts from {type(texts).__name__}: give a list of str, or Arrow data")
+    raise UsageError(
+        f"cannot read texts from {type(texts).__name__}: give a list of str, or Arrow data "
+        "(pyarrow.table(...) makes a table of a dict of columns)"
+    )
 
 
 def _encode(texts: Iterable[Any]) -> pa.Array:

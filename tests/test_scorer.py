@@ -119,6 +119,11 @@ def test_tables_keep_the_other_columns(wanted: pa.Table) -> None:
     assert pa.Table.from_batches(streamed).combine_chunks().equals(scores.combine_chunks())
 
 
+def test_short_words_count_with_punctuation_around_them() -> None:
+    rows = ["It is I.", "(I think)", "*I* think", "\u201cI think\u201d", "Trust me!", '"My," I, said']
+    assert all(value > 0 for value in ac.Scorer(metrics="first_person").score(rows)["first_person"].to_pylist())
+
+
 def test_lone_surrogates_count_as_invalid_bytes() -> None:
     row = ac.Scorer().score(["good \ud800 day"]).to_pylist()[0]
     assert row["n_invalid_bytes"] == 3
@@ -166,6 +171,9 @@ def test_settings_are_checked_at_once(settings: dict[str, Any], message: str) ->
         (pa.table({"a": ["x"]}), "the columns are: a"),
         (pa.table({"text": ["x"], "vader_pos": [1.0]}), "vader_pos"),
         (object(), "cannot read texts"),
+        ({"text": ["x"]}, "makes a table"),
+        ({"x", "y"}, "cannot read texts"),
+        (pa.table([["x"], [1], [2]], names=["text", "id", "id"]), "two columns of one name"),
     ],
 )
 def test_sources_are_checked(source: Any, message: str) -> None:

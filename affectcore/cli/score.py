@@ -162,6 +162,9 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool) -> None
     digits = 1 if size >= 1 else 3
     speed = f"{size:,.{digits}f} MB of text in {report.seconds:.1f} s, {size / max(report.seconds, 1e-9):,.1f} MB/s"
     console.print(f"scored {rows} ({speed}) to {output}")
+    if report.text_columns:
+        nulls = f"; {report.n_null:,} of the rows had no text, and their scores are null" if report.n_null else ""
+        console.print(f"texts: column {', '.join(report.text_columns)}{nulls}")
     if report.skipped:
         console.print(f"{len(report.skipped):,} of the inputs had been finished by an earlier run")
     names = _columns(output)

@@ -47,6 +47,8 @@ def is_file_output(path: str | Path) -> bool:
         The extension is one of a file, but of a format that is not written.
     """
     suffix = Path(path).suffix.lower()
+    if str(path) == "-":
+        raise UsageError("scores are not written to standard output; name a file or a folder")
     if suffix in EXTENSIONS:
         return True
     if suffix in _OTHER_FILES:
@@ -83,7 +85,8 @@ def open_writer(path: str | Path, schema: pa.Schema, *, overwrite: bool = False)
     if present and not overwrite:
         raise OutputError(f"{path} exists; pass --overwrite to replace it, or --resume to go on with an earlier run")
     kinds: dict[str, type[Writer]] = {"parquet": _ParquetWriter, "ipc": _IpcWriter, "jsonl": _JsonlWriter}
-    return kinds[EXTENSIONS[path.suffix.lower()]](path, schema)
+    # A link stays a link: what it points to is replaced.
+    return kinds[EXTENSIONS[path.suffix.lower()]](Path(os.path.realpath(path)), schema, overwrite)
 
 
 def remove_leftovers(folder: Path, pattern: str = r".*") -> None:
@@ -126,9 +129,10 @@ class Writer(ABC):
         Rows written so far.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, overwrite: bool = False) -> None:
         self.path = path
         self.schema = schema
+        self._overwrite = overwrite
         self.rows = 0
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self._pending: list[pa.RecordBatch] = []
@@ -194,11 +198,27 @@ class Writer(ABC):
                 self._end()
                 self._sink.close()
                 _sync(self._temporary)
-                self._temporary.replace(self.path)
+                if self._overwrite:
+                    self._temporary.replace(self.path)
+                else:
+                    self._claim()
                 _sync(self.path.parent)
         except BaseException:
             self.discard()
             raise
+
+    def _claim(self) -> None:
+        """Move the file to its place unless another run has put one there meanwhile."""
+        try:
+            os.link(self._temporary, self.path)
+        except FileExistsError:
+            raise OutputError(
+                f"{self.path} was written by another run meanwhile; pass --overwrite to replace it"
+            ) from None
+        except OSError:  # a file system without hard links
+            self._temporary.replace(self.path)
+        else:
+            self._temporary.unlink()
 
     def discard(self) -> None:
         """Remove the temporary file; the place of the file is left as it was."""

@@ -23,7 +23,7 @@ LISTS = (
 
 # Punctuation that stands around short words in prose and Markdown.
 _BEFORE = ("(", '"', "'", "*", "**", "_", "[", "-", "...", "\u201c", "\u2018", "\u2014", "\u2026", '("', "(\u201c")
-_AFTER = (
+_AFTER: tuple[str, ...] = (
     ",",
     ".",
     "!",
@@ -116,8 +116,8 @@ def load() -> Lexicons:
         words.update(dict.fromkeys(word for entry in entries for word in entry.split()))
     keys = [word for word in words if len(word.encode()) <= MAX_KEY]
     ids = {word: k for k, word in enumerate(keys, 1)}
-    # VADER keeps the punctuation around words of one or two letters: "(I" and "me." are no "I" and "me" to it. The lists
-    # mean the word all the same: such spellings get its id, unless VADER has a rule for the word.
+    # VADER keeps the punctuation around words of one or two letters: "(I" and "me." are no "I" and "me" to it. The
+    # lists mean the word all the same: such spellings get its id, unless VADER has a rule for the word.
     spellings = dict(ids)
     vader = {word for phrase in (*lexicon, *NAMED, *rules["booster"], *rules["negation"]) for word in phrase.split()}
     for word in (w for w in keys if len(w) <= 2 and w.isalpha() and w not in vader):

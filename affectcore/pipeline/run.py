@@ -55,8 +55,12 @@ class Report:
     ----------
     n_rows, n_units, n_bytes
         Input rows scored, output rows written and bytes of text scored, by this run.
+    n_null
+        Rows without a text, whose scores are null.
     n_files
         Inputs read by this run.
+    text_columns
+        Names of the columns that held the texts.
     errors
         What could not be scored: failed files and dropped rows, those of resumed parts included.
     skipped
@@ -70,7 +74,9 @@ class Report:
     n_rows: int = 0
     n_units: int = 0
     n_bytes: int = 0
+    n_null: int = 0
     n_files: int = 0
+    text_columns: tuple[str, ...] = ()
     errors: list[Problem] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
     outputs: list[Path] = field(default_factory=list)
@@ -165,6 +171,8 @@ def score_dataset(
         n_rows=run.n_rows,
         n_units=run.n_units,
         n_bytes=run.n_bytes,
+        n_null=run.n_null,
+        text_columns=tuple(run.text_columns),
         n_files=run.n_files,
         errors=target.problems,
         skipped=run.skipped,
@@ -183,6 +191,7 @@ class _Batch:
     kept: pa.RecordBatch
     rows: int
     n_bytes: int
+    n_null: int
     scores: Future[pa.RecordBatch]
 
 
@@ -215,7 +224,8 @@ class _Run:
         self._queue: deque[_Batch | _PartEnd] = deque()
         self._in_flight = 0
         self._first_error: AffectcoreError | None = None
-        self.n_rows = self.n_units = self.n_bytes = self.n_files = self._files_done = 0
+        self.n_rows = self.n_units = self.n_bytes = self.n_null = self.n_files = self._files_done = 0
+        self.text_columns: dict[str, None] = {}
         self.skipped: list[Path] = []
 
     def file(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
@@ -234,6 +244,7 @@ class _Run:
         with reader:
             _check_names(source, reader.schema, self._target.scores)
             self._target.check(source, reader.schema)
+            self.text_columns[reader.text_column] = None
             self._read(source, reader, start)
 
     def _read(self, source: Source, reader: Reader, start: int) -> None:
@@ -248,7 +259,7 @@ class _Run:
                     held = 0
                 n_bytes = text_bytes(texts)
                 future = self._pool.submit(self._scorer.score_array, texts)
-                self._push(_Batch(source, reader.schema, kept, len(texts), n_bytes, future))
+                self._push(_Batch(source, reader.schema, kept, len(texts), n_bytes, texts.null_count, future))
                 held += n_bytes
                 end, boundary = reader.row, reader.at_boundary
         except InputError as exc:
@@ -290,6 +301,7 @@ class _Run:
             self.n_rows += step.rows
             self.n_units += scores.num_rows
             self.n_bytes += step.n_bytes
+            self.n_null += step.n_null
         self._report()
 
     def _report(self) -> None:

@@ -40,6 +40,7 @@ def shorten(name: str, width: int, ellipsis: str = "…") -> str:
     -------
     str
     """
+    name = "".join(c if c.isprintable() else "\ufffd" for c in name)  # a name must not steer the terminal
     if len(name) <= width:
         return name
     left = (width - len(ellipsis) + 1) // 2

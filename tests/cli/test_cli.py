@@ -224,7 +224,7 @@ def test_score_then_the_hinted_command(dump: Path) -> None:
     assert done.returncode == EXIT_DONE and done.stdout == ""
     lines = done.stderr.splitlines()
     assert re.fullmatch(rf"scored 8 rows \(.* MB of text in .* s, .* MB/s\) to {re.escape(str(output))}", lines[0])
-    assert lines[1:] == ["", f"hint: affectcore compare {output} --by model"]
+    assert lines[1:] == ["texts: column response", "", f"hint: affectcore compare {output} --by model"]
     assert pq.read_table(output)["model"].to_pylist() == ["a"] * 4 + ["b"] * 4
     assert run("compare", str(output), "--by", "model").returncode == EXIT_DONE
 

@@ -71,6 +71,37 @@ def test_a_broken_file_alone_and_among_others(
     assert pq.read_table(tmp_path / "out").num_rows == 100
 
 
+def test_two_runs_to_one_file(good: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    runs = [subprocess.Popen([*COMMAND, "score", good, "-o", out], stderr=subprocess.PIPE) for _ in range(3)]
+    for process in runs:
+        process.communicate(timeout=60)
+    assert sorted(process.returncode for process in runs) == [0, 1, 1]
+    assert pq.read_table(out).num_rows == 100
+
+
+def test_a_link_stays_a_link(good: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.parquet"
+    link.symlink_to(tmp_path / "real.parquet")
+    assert run("score", good, "-o", link).returncode == 0
+    assert link.is_symlink()
+    assert pq.read_table(tmp_path / "real.parquet").num_rows == 100
+
+
+def test_utf_16(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\nfine\n", encoding="utf-16")
+    result = run("score", tmp_path / "a.csv", "-o", tmp_path / "out.parquet")
+    assert result.returncode == 1
+    assert "UTF-16" in result.stderr
+    assert "iconv" in result.stderr
+
+
+def test_summary_names_the_text_column_and_counts_nulls(good: Path, tmp_path: Path) -> None:
+    result = run("score", good, "-o", tmp_path / "out.parquet")
+    assert "texts: column text; 50 of the rows had no text, and their scores are null" in result.stderr
+    assert run("score", good, "-o", "-").returncode == 2
+
+
 def test_missing_column_names_those_there_are(good: Path, tmp_path: Path) -> None:
     result = run("score", good, "-o", tmp_path / "out.parquet", "--text", "txt")
     assert result.returncode == 2

@@ -377,3 +377,16 @@ def test_json_csv_and_markdown_carry_all_of_it() -> None:
     assert sum(line.startswith("|") for line in lines) == 2 * (2 + 3)
     assert {line.count("|") for line in lines if line.startswith("|")} == {9}
     assert "2,000 bootstrap replicates, seed 3" in lines[-1]
+
+
+def test_files_with_different_ids_and_settings(tmp_path: Path) -> None:
+    table = scores()
+    one = table.replace_schema_metadata({"affectcore": json.dumps({"vader": "exact", "model": "none"})})
+    other = table.drop_columns(["prompt_id"]).replace_schema_metadata(
+        {"affectcore": json.dumps({"vader": "corrected", "model": "none"})}
+    )
+    pq.write_table(one, tmp_path / "one.parquet")
+    pq.write_table(other, tmp_path / "other.parquet")
+    result = compare(tmp_path)
+    assert result.pair_by != "prompt_id"
+    assert "vader (exact and corrected)" in str(result) or "vader (corrected and exact)" in str(result)

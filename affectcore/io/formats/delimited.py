@@ -39,6 +39,8 @@ class DelimitedReader(Reader):
         first = next(self._blocks_left, b"")
         if not first.strip():
             raise InputError(source.path, "empty file (no header line)", "write it again, or leave it out")
+        if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(source.path, "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW")
         with damaged(source, "not a readable CSV file"):
             inferred = self._parse(first, None, None).schema
             raw = self._parse(first, dict.fromkeys(inferred.names, pa.binary()), None)

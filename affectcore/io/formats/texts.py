@@ -64,6 +64,9 @@ def pick_text(schema: pa.Schema, text: str | None, path: str | Path) -> TextColu
         for name in TEXT_COLUMNS:
             if names.count(name) == 1 and is_text(schema.field(name).type):
                 return TextColumn(name)
+        for name in TEXT_COLUMNS:
+            if names.count(name) > 1:
+                raise UsageError(f"{path}: column {name!r} is there twice; rename one of them")
         raise UsageError(
             f"{path}: no text column found; {listing}. Name the one that holds the text with --text"
             " (a dotted path such as response.text reaches into structs)"
