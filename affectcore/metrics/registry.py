@@ -113,8 +113,9 @@ def _lexical(name: str, higher_is: Literal["better", "worse", "neither"], what: 
         source=f"affectcore/lexicons/{name}.txt, written for this project",
         validated_on=_COUNT_CHECK,
         limits=(
-            "English only; matches words, not meaning: quoted and negated text counts too. A word glued to another by a "
-            f"dash or slash, or with a curly quotation mark at its edge, is missed if it has three letters or more. {limits}"
+            "English only; matches words, not meaning: quoted and negated text counts too. A word glued to another by "
+            "a dash or slash is missed, and one of three letters or more with a curly quotation mark at its edge. "
+            f"{limits}"
         ),
     )
 
