@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affectcore.cli.console import err, out, split_names
+from affectcore.cli.console import err, give_memory_back, out, split_names
 from affectcore.errors import OutputError, UsageError
 
 _WRITERS = {".json": "to_json", ".csv": "to_csv", ".md": "to_markdown"}
@@ -78,6 +78,7 @@ def compare(
     """Rank models by their mean scores, with intervals that respect repeated prompts."""
     if report is not None and report.suffix.lower() not in _WRITERS:
         raise UsageError(f"{report}: unknown kind of report; known are {', '.join(_WRITERS)}")
+    give_memory_back()
     from affectcore.comparison import compare as run
 
     chosen: Any = order

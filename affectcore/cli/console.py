@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -88,3 +89,12 @@ def progress(
             console.print(text(rows, size, files))
 
     yield log
+
+
+def give_memory_back() -> None:
+    """Let Arrow take its memory from the system's allocator, unless the environment chooses one.
+
+    Arrow's own default keeps freed memory for later, which costs these commands up to half as much again at their peak
+    and gains them nothing. Arrow reads the variable when it is imported, so this comes first in a command.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

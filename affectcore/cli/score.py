@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affectcore.cli.console import err, hint, model_column, progress, split_names
+from affectcore.cli.console import err, give_memory_back, hint, model_column, progress, split_names
 from affectcore.errors import EXIT_PARTIAL, AffectcoreError, UsageError
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def score(
     ] = False,
 ) -> None:
     """Score texts: one output row per document, the kept columns beside the scores."""
+    give_memory_back()
     if overwrite and resume:
         raise UsageError("--overwrite starts anew and --resume goes on: give one of them")
     from affectcore.metrics.registry import select
