@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from corpus import Corpus
 from machine import Neighbours
 
 SECTIONS = ("Limits", "Ops", "Long answers", "Emoji", "Files")
@@ -82,3 +83,14 @@ def alternate(benchmark: Any, section: str, contenders: Sequence[Contender], rou
         benchmark.extra_info["rows"] = [contender.row() for contender in contenders]
         benchmark.extra_info["neighbours"] = neighbours.cores()
         benchmark.extra_info["mb_per_s"] = first.n_bytes / 1e6 / benchmark.stats.stats.median
+
+
+ROUNDS = {"numba": 20, "reference": 3}
+REFERENCE_BYTES = 200_000
+
+
+def time_op(benchmark: Any, answers: Corpus, op: str, setup: Callable[..., Any], backend: str) -> None:
+    """Time one op on all answers, or on a small sample where the reference runs."""
+    texts = answers if backend == "numba" else answers.sample(REFERENCE_BYTES)
+    call = setup(texts.array, backend)
+    alternate(benchmark, "Ops", [Contender(f"{op}, {backend}", call, texts.n_bytes, len(texts))], ROUNDS[backend])
