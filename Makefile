@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPU_TORCH ?= torch==2.13.0
 
-.PHONY: demo test check fix bench docs clean
+.PHONY: demo test check fix bench train docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/affectcore demo
@@ -21,11 +21,17 @@ fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	mkdir -p bench/results
 	$(BIN)/python -m pytest bench --benchmark-json=bench/results/bench.json
 	$(BIN)/python bench/memory.py --full --json bench/results/memory.json
 	$(BIN)/python bench/table.py bench/results/bench.json bench/results/memory.json
+
+# Trains the embedded model from all-MiniLM-L6-v2 and the data sets (docs/data.md): about two hours on two cores.
+train: $(VENV)/.bench
+	$(BIN)/python -m affectcore.training.finetune --out build/teacher
+	$(BIN)/python -m affectcore.training.distil --teacher build/teacher --out build/static
+	$(BIN)/python -m affectcore.training.report --teacher build/teacher --student build/static
 
 docs: $(VENV)/.core
 	$(BIN)/python docs/generate.py $(if $(wildcard bench/results/bench.json),--bench bench/results/bench.json bench/results/memory.json)
@@ -45,4 +51,9 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml
 $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(CPU_TORCH)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# What benchmarks compare with, and what training needs.
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@

@@ -13,18 +13,21 @@ import numpy as np
 import pyarrow as pa
 
 from affectcore._version import __version__
+from affectcore.arrow import blocks, ragged
 from affectcore.errors import UsageError
 from affectcore.kernels import dispatch
 from affectcore.metrics import lexical, registry
 from affectcore.settings import usable_cores
 
-MODELS = ("none",)
-UNITS = ("document",)
+UNITS = ("document", "segment")
 VADER_MODES = ("exact", "corrected")
 
-# Text that one call of the kernels works on: its word stream stays in a core's cache.
-_BLOCK_BYTES = 1 << 20
-_MOST_BYTES = 2**31 - 1
+_KINDS = ("text", "code", "table", "url")
+_SEGMENT_FIELDS = (
+    pa.field("segment", pa.int32()),
+    pa.field("segment_start", pa.int32()),
+    pa.field("segment_kind", pa.string()),
+)
 
 
 class Scorer:
@@ -33,20 +36,26 @@ class Scorer:
     Parameters
     ----------
     model
-        `none`: lexical metrics only. (Models with emotion heads come in a later version.)
+        `static` (the default): the embedded model with heads for emotions and valence, arousal, dominance. `none`:
+        lexical metrics only. Or a model directory, for example one that `affectcore train` made.
     metrics
-        `default` (all), names of metrics or groups, comma-separated or as a sequence; see `affectcore metrics`.
+        `default` (all that the model allows, but for those that must be asked for), names of metrics or groups,
+        comma-separated or as a sequence; see `affectcore metrics`.
     unit
-        `document`: one row per text.
+        `document`: one row per text. `segment`: one row per sentence-like span, with `segment` (its number within the
+        text), `segment_start` (its first byte) and `segment_kind` (`text`, `code`, `table` or `url`) before the scores;
+        a null or empty text has no rows, and only spans of kind `text` have a model's scores.
     backend
         `auto` (the CPU kernels), `numba`, `triton` (a GPU) or `reference` (plain Python: slow, for checking).
     logits
-        Also write logits of emotion heads; needs a model.
+        Also write the logits of the model's heads, as `logit_<label>`.
     vader
         `exact`: equal to vaderSentiment 3.3.2. `corrected`: its rules mended where they misfire
         (`affectcore.kernels.tone` lists how).
     threads
         Threads that `score` uses; default: the cores this process may use.
+    taxonomy
+        Also write emotions in coarser taxonomies: `ekman`, `plutchik`, `sentiment`, or several.
 
     Raises
     ------
@@ -62,7 +71,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: str = "none",
+        model: str = "static",
         metrics: str | Sequence[str] = "default",
         unit: str = "document",
         backend: str = "auto",
@@ -70,35 +79,46 @@ class Scorer:
         *,
         vader: str = "exact",
         threads: int | None = None,
+        taxonomy: str | Sequence[str] = (),
     ) -> None:
-        self.model = _choose("model", model, MODELS)
         self.unit = _choose("unit", unit, UNITS)
         self.vader = _choose("vader mode", vader, VADER_MODES)
-        if logits:
-            raise UsageError("logits need a model with emotion heads; model none has none")
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be 1 or more, not {threads}")
         self.threads = threads or usable_cores()
-        self.metrics = registry.select(metrics)
+        self.model = str(model)
+        self._model = _load_model(self.model)
+        heads = self._model.heads if self._model else ()
+        if logits and not heads:
+            raise UsageError("logits need a model with heads, and model none has none: leave logits out or model in")
+        self.metrics = registry.select(metrics, heads, taxonomy)
         try:
             self.backend = dispatch.check(backend)
         except dispatch.BackendError as error:
             raise UsageError(str(error)) from None
+        self._names = {m.name for m in self.metrics}
+        self._logits = tuple(f"logit_{label}" for head in heads for label in head.labels) if logits else ()
+        self._needs_model = bool(self._logits) or any(m.needs_model for m in self.metrics)
         self.schema = pa.schema(
-            [pa.field(m.name, pa.float32() if m.dtype == "float32" else pa.int32()) for m in self.metrics],
+            [
+                *([] if self.unit == "document" else _SEGMENT_FIELDS),
+                *(pa.field(m.name, pa.float32() if m.dtype == "float32" else pa.int32()) for m in self.metrics),
+                *(pa.field(name, pa.float32()) for name in self._logits),
+            ],
             metadata={"affectcore": json.dumps(self.provenance(), sort_keys=True)},
         )
-        self._names = [m.name for m in self.metrics]
 
     def provenance(self) -> dict[str, Any]:
         """Return what the scores depend on: versions, model, metrics, backend and settings, ready for JSON."""
         return {
             "engine": "affectcore",
             "engine_version": __version__,
-            "model": self.model,
+            "model": self._model.name if self._model else "none",
+            **({"model_hash": self._model.content_hash} if self._model else {}),
             "unit": self.unit,
             "vader": self.vader,
             "backend": self.backend,
+            "logits": bool(self._logits),
             "metrics": {m.name: m.version for m in self.metrics},
         }
 
@@ -114,18 +134,54 @@ class Scorer:
         Returns
         -------
         pyarrow.RecordBatch
-            Score columns of `schema`, one row per text.
+            Score columns of `schema`, one row per unit.
 
         Raises
         ------
         UsageError
             If the array is of another type, or a text has 2 GiB or more.
         """
-        values, offsets = _ragged(texts)
-        out = self._empty(len(texts))
-        for begin, end in _blocks(offsets):
-            self._score_block(values, offsets, begin, end, out)
-        return self._batch(out, texts)
+        return self.score_units(texts)[0]
+
+    def score_units(self, texts: pa.Array, pool: ThreadPoolExecutor | None = None) -> tuple[pa.RecordBatch, Any]:
+        """Score one Arrow array, and say which text each row belongs to.
+
+        Parameters
+        ----------
+        texts
+            As in `score_array`.
+        pool
+            Threads to use; default: the calling one.
+
+        Returns
+        -------
+        batch
+            Score columns of `schema`, one row per unit.
+        parents
+            int64, one number of a text per row; None where each text is one row.
+        """
+        values, offsets = ragged(texts)
+        run = pool.map if pool else map
+        parts = list(run(lambda cut: self._score_block(values, offsets[cut[0] : cut[1] + 1]), blocks(offsets)))
+        columns = {
+            name: np.concatenate([part[name] for part in parts])
+            if parts
+            else np.empty(0, self.schema.field(name).type.to_pandas_dtype())
+            for name in self.schema.names
+            if name != "segment_kind"
+        }
+        mask = texts.is_null().to_numpy(zero_copy_only=False) if texts.null_count else None
+        if self.unit == "document":
+            arrays = [_column(columns[name], mask, name in self._nullable) for name in self.schema.names]
+            return pa.RecordBatch.from_arrays(arrays, schema=self.schema), None
+        parents = np.concatenate(
+            [np.repeat(np.arange(begin, end), part["n"]) for (begin, end), part in zip(blocks(offsets), parts)]
+            or [np.empty(0, np.int64)]
+        )
+        kinds = np.concatenate([part["segment_kind"] for part in parts] or [np.empty(0, np.uint8)])
+        columns["segment_kind"] = pa.DictionaryArray.from_arrays(kinds.astype(np.int8), list(_KINDS)).cast(pa.string())
+        arrays = [_column(columns[name], None, name in self._nullable) for name in self.schema.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema), parents
 
     def score(self, texts: Any, *, text: str | None = None) -> pa.Table:
         """Score texts from any source, with `threads` threads.
@@ -153,12 +209,12 @@ class Scorer:
             if text is not None:
                 raise UsageError(f"text={text!r} names a column, but an array was given")
             with ThreadPoolExecutor(self.threads) as pool:
-                batches = [self._score_threaded(chunk, pool) for chunk in source.chunks]
+                batches = [self.score_units(chunk, pool)[0] for chunk in source.chunks]
             return pa.Table.from_batches(batches, self.schema)
         kept, rows = self._kept_schema(source.schema, text)
         schema = pa.schema([*kept, *self.schema], metadata=self.schema.metadata)
         with ThreadPoolExecutor(self.threads) as pool:
-            batches = [self._join(b, rows, schema, self._score_threaded(rows(b), pool)) for b in source]
+            batches = [self._join(b, schema, *self.score_units(rows(b), pool)) for b in source]
         return pa.Table.from_batches(batches, schema)
 
     def stream(self, reader: Any, *, text: str | None = None) -> Iterator[pa.RecordBatch]:
@@ -184,7 +240,7 @@ class Scorer:
         kept, rows = self._kept_schema(source.schema, text)
         schema = pa.schema([*kept, *self.schema], metadata=self.schema.metadata)
         for batch in source:
-            yield self._join(batch, rows, schema, self.score_array(rows(batch)))
+            yield self._join(batch, schema, *self.score_units(rows(batch)))
 
     def _kept_schema(self, schema: pa.Schema, text: str | None) -> tuple[list[pa.Field], Any]:
         from affectcore.io.formats.texts import extract, pick_text
@@ -193,7 +249,7 @@ class Scorer:
         if twice:
             raise UsageError(f"the table has two columns of one name ({', '.join(twice)}); rename one of each")
         column = pick_text(schema, text, "table")
-        taken = set(self._names) & set(schema.names)
+        taken = set(self.schema.names) & set(schema.names)
         if taken:
             raise UsageError(f"the table has score columns already ({', '.join(sorted(taken))}); drop or rename them")
         kept = [field for field in schema if field.name != column.column]
@@ -203,37 +259,74 @@ class Scorer:
 
         return kept, rows
 
-    def _join(self, batch: pa.RecordBatch, rows: Any, schema: pa.Schema, scores: pa.RecordBatch) -> pa.RecordBatch:
+    def _join(self, batch: pa.RecordBatch, schema: pa.Schema, scores: pa.RecordBatch, parents: Any) -> pa.RecordBatch:
         kept = [batch.column(name) for name in schema.names[: len(schema) - len(self.schema)]]
+        if parents is not None:
+            kept = [column.take(pa.array(parents)) for column in kept]
         return pa.RecordBatch.from_arrays([*kept, *scores.columns], schema=schema)
 
-    def _score_threaded(self, texts: pa.Array, pool: ThreadPoolExecutor) -> pa.RecordBatch:
-        values, offsets = _ragged(texts)
-        out = self._empty(len(texts))
-        list(pool.map(lambda block: self._score_block(values, offsets, block[0], block[1], out), _blocks(offsets)))
-        return self._batch(out, texts)
+    @property
+    def _nullable(self) -> set[str]:
+        """Columns whose NaN means that there is no value."""
+        return {*self._logits, *(m.name for m in self.metrics if m.needs_model)}
 
-    def _empty(self, n: int) -> dict[str, np.ndarray]:
-        return {m.name: np.empty(n, np.dtype(m.dtype)) for m in self.metrics}
+    def _score_block(self, values: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """Score documents of one block: the schema's columns by name, and for segments `n`, those of each document."""
+        values, offsets = values[offsets[0] : offsets[-1]], offsets - offsets[0]
+        out: dict[str, np.ndarray] = {}
+        bounds = offsets
+        if self.unit == "segment":
+            from affectcore.kernels import segments
 
-    def _score_block(
-        self, values: np.ndarray, offsets: np.ndarray, begin: int, end: int, out: dict[str, np.ndarray]
-    ) -> None:
-        first, last = int(offsets[begin]), int(offsets[end])
-        columns = lexical.score(
-            values[first:last],
-            offsets[begin : end + 1] - first,
-            self._names,
-            backend=self.backend,
-            corrected=self.vader == "corrected",
-        )
-        for name, column in out.items():
-            column[begin:end] = columns[name]
+            found = dispatch.fetch(
+                segments.segments(*dispatch.place((values, offsets), self.backend), backend=self.backend)
+            )
+            bounds = found.offsets
+            number = np.arange(len(found.kind)) - np.repeat(found.first[:-1], np.diff(found.first))
+            start = bounds[:-1] - np.repeat(offsets[:-1], np.diff(found.first))
+            out = {
+                "n": np.diff(found.first),
+                "segment": number.astype(np.int32),
+                "segment_start": start.astype(np.int32),
+                "segment_kind": found.kind,
+            }
+        if self._needs_model and self._model:
+            from affectcore.metrics import emotion
 
-    def _batch(self, out: dict[str, np.ndarray], texts: pa.Array) -> pa.RecordBatch:
-        mask = texts.is_null().to_numpy(zero_copy_only=False) if texts.null_count else None
-        columns = [pa.array(column, mask=mask) for column in out.values()]
-        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+            out |= emotion.score(
+                values,
+                offsets,
+                self._names,
+                self._model,
+                unit=self.unit,
+                backend=self.backend,
+                logits=bool(self._logits),
+            )
+        if not self._names.isdisjoint(lexical.NAMES):
+            corrected = self.vader == "corrected"
+            out |= lexical.score(values, bounds, self._names, backend=self.backend, corrected=corrected)
+        if not self._names.isdisjoint(registry.GROUPS["emonet"]):
+            from affectcore.metrics import emonet
+
+            out |= emonet.score(values, bounds, self._names, backend=self.backend)
+        return out
+
+
+def _column(values: Any, mask: np.ndarray | None, nullable: bool) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values
+    if nullable and values.dtype == np.float32:
+        missing = np.isnan(values)
+        mask = missing if mask is None else mask | missing
+    return pa.array(values, mask=mask)
+
+
+def _load_model(name: str) -> Any:
+    if name == "none":
+        return None
+    from affectcore.models import base
+
+    return base.load(name)
 
 
 def score(texts: Any, **settings: Any) -> pa.Table:
@@ -291,35 +384,3 @@ def _encode(texts: Iterable[Any]) -> pa.Array:
         pass  # lone surrogates, which no UTF-8 can hold: they become invalid bytes, and count as such
     encoded = [item.encode("utf-8", "surrogatepass") if isinstance(item, str) else item for item in rows]
     return pa.array(encoded, pa.large_binary())
-
-
-def _ragged(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Map a text array to `(values, offsets)`: a view of its bytes, and offsets as int64."""
-    wide = pa.types.is_large_string(texts.type) or pa.types.is_large_binary(texts.type)
-    if not (wide or pa.types.is_string(texts.type) or pa.types.is_binary(texts.type)):
-        from affectcore.io.formats.texts import extract, is_text
-
-        if not is_text(texts.type):
-            raise UsageError(f"texts are of type {texts.type}; string, large_string or binary is needed")
-        return _ragged(extract(texts))
-    n = len(texts)
-    if n == 0:
-        return np.empty(0, np.uint8), np.zeros(1, np.int64)
-    _, offset_buffer, data = texts.buffers()
-    kind = np.dtype(np.int64 if wide else np.int32)
-    offsets = np.frombuffer(offset_buffer, kind, n + 1, texts.offset * kind.itemsize).astype(np.int64, copy=False)
-    values = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
-    longest = int(np.diff(offsets).argmax())
-    if offsets[longest + 1] - offsets[longest] > _MOST_BYTES:
-        raise UsageError(f"text {longest} has {offsets[longest + 1] - offsets[longest]} bytes; the limit is 2 GiB")
-    return values, offsets
-
-
-def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cut documents into runs of about a mebibyte; a longer document is a run of its own."""
-    begin, n = 0, len(offsets) - 1
-    while begin < n:
-        end = int(np.searchsorted(offsets, offsets[begin] + _BLOCK_BYTES, side="right")) - 1
-        end = min(max(end, begin + 1), n)
-        yield begin, end
-        begin = end

@@ -11,7 +11,7 @@ from typing import Any
 from corpus import Corpus
 from machine import Neighbours
 
-SECTIONS = ("Limits", "Ops", "Long answers", "Emoji", "Files")
+SECTIONS = ("Limits", "Ops", "Tokens", "Long answers", "Emotions", "Emoji", "Files")
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from affectcore import lexicons
-from affectcore.kernels import tone, words
-from affectcore.scorer import _blocks, _ragged
+from affectcore.arrow import blocks as cut
+from affectcore.arrow import ragged
+from affectcore.kernels import activations, bag, segments, tone, wordpiece, words
+from affectcore.models.static import PASSAGE_BYTES
 
 Call = Callable[[], Any]
 
@@ -60,12 +65,36 @@ TONE: dict[str, Callable[[pa.Array, str], Call]] = {
     "count": count,
     "count_flag": count_flag,
 }
+BAG: dict[str, Callable[[pa.Array, str], Call]] = {
+    "pool": lambda texts, backend: _bag(texts, backend, 0),
+    "pool, units of 20 tokens": lambda texts, backend: _bag(texts, backend, 20),
+    "logits": lambda texts, backend: _logits(texts, backend, 0),
+    "logits, units of 20 tokens": lambda texts, backend: _logits(texts, backend, 20),
+}
+ACTIVATIONS: dict[str, Callable[[pa.Array, str], Call]] = {
+    "activate, units of 20 tokens": lambda texts, backend: _activate(texts, backend),
+    "decide, units of 20 tokens": lambda texts, backend: _decide(texts, backend),
+    "aggregate, units of 20 tokens": lambda texts, backend: _aggregate(texts, backend),
+}
+SEGMENTS: dict[str, Callable[[pa.Array, str], Call]] = {
+    "segments": lambda texts, backend: _segments(texts, backend),
+    "passages": lambda texts, backend: _passages(texts, backend),
+}
+UNIGRAMS, BUCKETS, FEATURES, HIDDEN, OUTPUTS = 30_000, 1 << 17, 64, 64, 31
+
+
+def tokens(texts: pa.Array, backend: str, folder: Path, threads: int = 1) -> Call:
+    """Return the tokenization of all blocks, by the tokenizer in a model folder."""
+    table = wordpiece.build_wordpiece(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    blocks = list(raw(texts))
+    pool = ThreadPoolExecutor(threads)
+    return lambda: list(pool.map(lambda block: wordpiece.wordpiece(*block, table, backend=backend), blocks))
 
 
 def raw(texts: pa.Array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the blocks of the texts, each `(values, offsets)` from 0."""
-    values, offsets = _ragged(texts)
-    for begin, end in _blocks(offsets):
+    values, offsets = ragged(texts)
+    for begin, end in cut(offsets):
         yield values[offsets[begin] : offsets[end]], offsets[begin : end + 1] - offsets[begin]
 
 
@@ -88,3 +117,65 @@ def _words(texts: pa.Array, backend: str, spans: bool) -> Call:
     return lambda: [
         words.words(t.values, t.offsets, tables.alphabet, tables.vocabulary, spans, backend=backend) for t in blocks
     ]
+
+
+def _table() -> tuple[bag.Bag, bag.Heads]:
+    """Return a random table and heads of the embedded model's size."""
+    rng = np.random.default_rng(0)
+    rows = bag.align(rng.integers(-127, 128, (UNIGRAMS + BUCKETS, FEATURES)).astype(np.int8))
+    gains = rng.uniform(0.001, 0.01, (len(rows), 2)).astype(np.float32)
+    shapes = (FEATURES, HIDDEN), (HIDDEN,), (HIDDEN, OUTPUTS), (OUTPUTS,)
+    heads = bag.Heads(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
+    return bag.Bag(rows, gains, np.array([UNIGRAMS], np.int32)), heads
+
+
+def _tokens(texts: pa.Array, unit: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the blocks as ids, words by their hash, with bounds of documents or of units of so many tokens."""
+    tables = lexicons.load()
+    for text in normalized(texts):
+        stream = words.words(text.values, text.offsets, tables.alphabet, tables.vocabulary, True)
+        ids = (stream.hash % np.uint64(UNIGRAMS)).astype(np.int32)
+        yield ids, np.append(np.arange(0, len(ids), unit), len(ids)) if unit else stream.offsets
+
+
+def _bag(texts: pa.Array, backend: str, unit: int) -> Call:
+    (table, _), blocks = _table(), list(_tokens(texts, unit))
+    return lambda: [bag.pool(ids, offsets, table, backend=backend) for ids, offsets in blocks]
+
+
+def _logits(texts: pa.Array, backend: str, unit: int) -> Call:
+    (table, heads), blocks = _table(), list(_tokens(texts, unit))
+    return lambda: [bag.logits(ids, offsets, table, heads, backend=backend) for ids, offsets in blocks]
+
+
+def _segments(texts: pa.Array, backend: str) -> Call:
+    blocks = list(raw(texts))
+    return lambda: [segments.segments(v, o, backend=backend) for v, o in blocks]
+
+
+def _passages(texts: pa.Array, backend: str) -> Call:
+    blocks = [segments.segments(v, o) for v, o in raw(texts)]
+    return lambda: [segments.passages(*block, PASSAGE_BYTES, backend=backend) for block in blocks]
+
+
+def _units(texts: pa.Array) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the logits of units of 20 tokens, and the first unit of every ten, block by block."""
+    table, heads = _table()
+    blocks = [bag.logits(ids, offsets, table, heads) for ids, offsets in _tokens(texts, 20)]
+    return [(block, np.append(np.arange(0, len(block), 10), len(block))) for block in blocks]
+
+
+def _activate(texts: pa.Array, backend: str) -> Call:
+    kind = [activations.SIGMOID] * (OUTPUTS - 3) + [activations.IDENTITY] * 3
+    activation, blocks = activations.build_activation(kind, scale=0.8, low=-1, high=1), _units(texts)
+    return lambda: [activations.activate(block, activation, backend=backend) for block, _ in blocks]
+
+
+def _decide(texts: pa.Array, backend: str) -> Call:
+    thresholds, blocks = np.full(OUTPUTS, 0.3, np.float32), _units(texts)
+    return lambda: [activations.decide(block, thresholds, backend=backend) for block, _ in blocks]
+
+
+def _aggregate(texts: pa.Array, backend: str) -> Call:
+    blocks = [(block, first, np.full(len(block), 20, np.float32)) for block, first in _units(texts)]
+    return lambda: [activations.aggregate(*block, backend=backend) for block in blocks]

@@ -11,9 +11,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from affectcore.metrics.registry import METRICS
+from affectcore.metrics.registry import GROUPS, METRICS
 
 ROOT = Path(__file__).parents[1]
+
+TOGETHER = {
+    "emotion": "Calibrated probability that a reader finds the emotion expressed (GoEmotions' 27 and neutral), a mean "
+    "over the passages of a text.",
+    "ekman": "The same in Ekman's six and neutral; with `--taxonomy ekman`.",
+    "plutchik": "The same in Plutchik's eight; with `--taxonomy plutchik`.",
+    "sentiment": "The same as positive, negative and neutral; with `--taxonomy sentiment`.",
+    "emonet": "Rate of the words of EmoNet's 40 categories; with `--metrics emonet`.",
+}
+"""Groups that the README's table has one row for."""
 
 
 def between(text: str, name: str, content: str) -> str:
@@ -27,8 +37,13 @@ def metric_table() -> str:
     """Return the README's table of metrics."""
     rows = ["| column | range | unit | what |", "| --- | --- | --- | --- |"]
     for metric in METRICS.values():
-        what = metric.definition.replace(" An empty text gets 0.", "")
-        rows.append(f"| `{metric.name}` | {metric.range_text} | {metric.unit} | {what} |")
+        name, what = f"`{metric.name}`", metric.definition.replace(" An empty text gets 0.", "")
+        if metric.group in TOGETHER:
+            members = GROUPS[metric.group]
+            if metric.name != members[0]:
+                continue
+            name, what = f"`{metric.group}_…` ({len(members)})", TOGETHER[metric.group]
+        rows.append(f"| {name} | {metric.range_text} | {metric.unit} | {what} |")
     return "\n".join(rows) + "\n"
 
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from texts import documents, texts
 
 import affectcore as ac
-from affectcore import scorer as scorer_module
-from affectcore.metrics.registry import METRICS
+from affectcore import arrow
+from affectcore.metrics.registry import METRICS, select
 
 ROWS = ["I love this! 😀", "", None, "I am sorry, it is all my fault.", "YES. Perhaps?", "日本語\u3000good"]
 
@@ -31,7 +31,7 @@ def wanted() -> pa.Table:
 
 
 def test_columns_and_types(wanted: pa.Table) -> None:
-    assert wanted.column_names == list(METRICS)
+    assert wanted.column_names == [m.name for m in select("default")]
     assert [str(field.type) for field in wanted.schema] == [
         {"float32": "float", "int32": "int32"}[metric.dtype] for metric in METRICS.values()
     ]
@@ -232,7 +232,7 @@ def test_scores_do_not_depend_on_batching(rows: list[bytes | None], data: st.Dat
     bounds = list(zip([0, *cuts], [*cuts, len(rows)]))
     parts = pa.chunked_array([array.slice(a, b - a) for a, b in bounds], array.type)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scorer_module, "_BLOCK_BYTES", block)
+        patch.setattr(arrow, "BLOCK_BYTES", block)
         found = ac.Scorer(threads=data.draw(st.integers(1, 4))).score(parts)
     assert found.combine_chunks().equals(pa.Table.from_batches([whole]).combine_chunks())
 

@@ -11,7 +11,7 @@ import typer
 import typer.main
 
 from affectcore._version import __version__
-from affectcore.cli import compare, demo, doctor, metrics, score
+from affectcore.cli import compare, demo, doctor, evaluate, metrics, models, score, train
 from affectcore.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -38,6 +38,9 @@ app = typer.Typer(
 app.command("score", short_help="Score the texts of a dump.")(score.score)
 app.command("compare", short_help="Rank models by their scores.")(compare.compare)
 app.command("metrics", short_help="Explain the metrics.")(metrics.metrics)
+app.command("models", short_help="List the models, or describe one.")(models.models)
+app.command("train", short_help="Train a head of your own from labelled texts.")(train.train)
+app.command("eval", short_help="Judge a head on labelled texts.")(evaluate.evaluate)
 app.command("doctor", short_help="Check the installation.")(doctor.doctor)
 app.command("demo", short_help="Score and rank a made-up dump.")(demo.demo)
 

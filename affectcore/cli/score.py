@@ -62,23 +62,43 @@ def score(
         ),
     ] = None,
     unit: Annotated[
-        str, typer.Option(metavar="NAME", envvar="AFFECTCORE_UNIT", help="What one output row stands for.")
+        str,
+        typer.Option(
+            metavar="NAME", envvar="AFFECTCORE_UNIT", help="What one output row stands for: document, segment."
+        ),
     ] = "document",
     model: Annotated[
         str,
         typer.Option(
-            metavar="NAME", envvar="AFFECTCORE_MODEL", help="Model to score with; none means lexical metrics only."
+            metavar="NAME",
+            envvar="AFFECTCORE_MODEL",
+            help="Model to score with: static, a model directory, or none for lexical metrics only.",
         ),
-    ] = "none",
+    ] = "static",
     metrics: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMES",
             envvar="AFFECTCORE_METRICS",
             help="Metrics or groups, separated by commas; `affectcore metrics` lists them.",
-            show_default="all of them",
+            show_default="all but the taxonomies and emonet",
         ),
     ] = None,
+    taxonomy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            envvar="AFFECTCORE_TAXONOMY",
+            help="Also write emotions in coarser taxonomies: ekman, plutchik, sentiment.",
+            show_default="none",
+        ),
+    ] = None,
+    logits: Annotated[
+        bool,
+        typer.Option(
+            "--logits", envvar="AFFECTCORE_LOGITS", help="Also write the logits of the heads.", show_default="off"
+        ),
+    ] = False,
     backend: Annotated[
         str,
         typer.Option(
@@ -119,20 +139,24 @@ def score(
         bool, typer.Option("--quiet", "-q", envvar="AFFECTCORE_QUIET", help="Print errors only.", show_default="off")
     ] = False,
 ) -> None:
-    """Score texts: one output row per document, the kept columns beside the scores."""
+    """Score texts: one output row per document or segment, the kept columns beside the scores."""
     give_memory_back()
     if overwrite and resume:
         raise UsageError("--overwrite starts anew and --resume goes on: give one of them")
-    from affectcore.metrics.registry import select
-
-    names = split_names(metrics)
-    chosen = "default" if names is None else [metric.name for metric in select(names)]
-
     from affectcore.pipeline.run import score_dataset
     from affectcore.scorer import Scorer
 
     console = err()
-    scorer = Scorer(model=model, metrics=chosen, unit=unit, backend=backend, vader=vader, threads=threads)
+    scorer = Scorer(
+        model=model,
+        metrics=split_names(metrics) or "default",
+        unit=unit,
+        backend=backend,
+        logits=logits,
+        vader=vader,
+        threads=threads,
+        taxonomy=split_names(taxonomy) or (),
+    )
     with progress(console, quiet=quiet) as callback:
         report = score_dataset(
             inputs,

@@ -95,6 +95,11 @@ def _with_curly_apostrophes(entry: str) -> list[str]:
     return [entry, entry.replace("'", "\u2019")] if "'" in entry else [entry]
 
 
+def with_punctuation(word: str) -> list[str]:
+    """Return how a word of one or two letters, whose punctuation the kernels keep, stands in prose and Markdown."""
+    return [f"{before}{word}{after}" for before, after in _AROUND]
+
+
 @lru_cache(maxsize=1)
 def load() -> Lexicons:
     """Read the files and build the tables, once per process."""
@@ -121,8 +126,8 @@ def load() -> Lexicons:
     spellings = dict(ids)
     vader = {word for phrase in (*lexicon, *NAMED, *rules["booster"], *rules["negation"]) for word in phrase.split()}
     for word in (w for w in keys if len(w) <= 2 and w.isalpha() and w not in vader):
-        for before, after in _AROUND:
-            spellings.setdefault(f"{before}{word}{after}", ids[word])
+        for spelling in with_punctuation(word):
+            spellings.setdefault(spelling, ids[word])
     return Lexicons(
         alphabet=build_alphabet(emoji),
         vocabulary=build_vocabulary([word.encode() for word in spellings], list(spellings.values())),

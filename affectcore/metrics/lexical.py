@@ -15,6 +15,12 @@ from affectcore.metrics.registry import GROUPS
 
 Columns = dict[str, np.ndarray]
 
+NAMES = frozenset(name for group in ("vader", "lexical", "surface") for name in GROUPS[group]) | {
+    "n_bytes",
+    "n_words",
+    "n_invalid_bytes",
+}
+"""The metrics that `score` computes."""
 
 _loading = Lock()  # or every thread of the first batches would build the tables
 

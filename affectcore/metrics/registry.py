@@ -7,11 +7,17 @@ A metric's version goes up whenever the same text can get another score, and it 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from affectcore.errors import UsageError
+from affectcore.metrics import emonet, taxonomy
+
+if TYPE_CHECKING:
+    from affectcore.models.base import Head
 
 __all__ = ["GROUPS", "METRICS", "Metric", "select"]
 
@@ -63,11 +69,20 @@ class Metric:
         return {**asdict(self), "range": list(self.range)}
 
     @property
+    def needs_model(self) -> bool:
+        """Whether a model with heads computes it."""
+        return self.group not in ("vader", "lexical", "surface", "counts", "emonet") or self.name in _OF_TOKENS
+
+    @property
     def range_text(self) -> str:
         """The range in interval notation, for example ``[-1, 1]`` or ``[0, no limit)``."""
         low, high = ("no limit" if end is None else f"{end:g}" for end in self.range)
         return f"{'(' if self.range[0] is None else '['}{low}, {high}{')' if self.range[1] is None else ']'}"
 
+
+_OF_TOKENS = ("n_segments", "n_tokens")
+_ON_REQUEST = (*taxonomy.TAXONOMIES, "emonet")
+"""Groups that `default` leaves out."""
 
 _VADER_SOURCE = (
     "Hutto & Gilbert 2014, VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text, ICWSM; "
@@ -152,6 +167,106 @@ def _count(name: str, unit: str, higher_is: Literal["worse", "neither"], definit
     )
 
 
+_EMOTION_LIMITS = (
+    "English only. Learnt from short Reddit comments, labelled by readers: what a text expresses, not what anybody "
+    "feels; irony and emotions told in other words than usual are missed. {}"
+)
+
+
+def _figures(name: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Return what the embedded model's head measured on the test split, by label; None before it was trained."""
+    path = Path(__file__).parents[1] / "models" / "embedded" / "static" / "affect.json"
+    if not path.exists():
+        return dict.fromkeys(labels)
+    record = json.loads(path.read_text(encoding="utf-8"))
+    found = next(head["info"].get("test", {}).get("labels", {}) for head in record["heads"] if head["name"] == name)
+    return {label: found.get(label) for label in labels}
+
+
+def _measured(split: str, figure: dict[str, Any] | None, *names: tuple[str, str]) -> str:
+    if figure is None:
+        return "not measured yet"
+    said = ", ".join(f"{title} {_interval(figure[name])}" for title, name in names)
+    return f"{split} test split, model static: {said}; {figure['n']:,} {'texts' if split == 'EmoBank' else 'positives'}"
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['estimate']:.2f} (95% interval {figure['low']:.2f} to {figure['high']:.2f})"
+
+
+def _emotions() -> Iterator[Metric]:
+    for label, figure in _figures("emotion", taxonomy.GOEMOTIONS).items():
+        rare = " Rare in the training data, so single scores are weak evidence." if figure and figure["n"] < 50 else ""
+        yield Metric(
+            name=f"emotion_{label}",
+            version=1,
+            unit="probability",
+            range=(0.0, 1.0),
+            dtype="float32",
+            group="emotion",
+            higher_is="neither",
+            definition=(
+                f"Calibrated probability that a reader finds {label} expressed, averaged over the passages of a text, "
+                "weighted by their tokens; code, tables and URLs do not count. "
+                f"A text without words gets {int(label == 'neutral')}."
+            ),
+            source="GoEmotions (Demszky et al. 2020, CC BY 4.0); head of the model, see affectcore models",
+            validated_on=_measured("GoEmotions", figure, ("F1", "f1"), ("AUROC", "auroc")),
+            limits=_EMOTION_LIMITS.format(f"Other models have other figures.{rare}"),
+        )
+
+
+def _vad() -> Iterator[Metric]:
+    what = {
+        "valence": "how pleasant (1) or unpleasant (-1)",
+        "arousal": "how excited (1) or calm (-1)",
+        "dominance": "how much in control (1) or controlled (-1)",
+    }
+    for label, figure in _figures("vad", tuple(what)).items():
+        yield Metric(
+            name=label,
+            version=1,
+            unit="score",
+            range=(-1.0, 1.0),
+            dtype="float32",
+            group="vad",
+            higher_is="neither",
+            definition=(
+                f"{label.capitalize()}: {what[label]} the feeling in a text is to a reader, -1 and 1 being the ends of "
+                "EmoBank's scale of 1 to 5; averaged over the passages of a text, weighted by their tokens; code, "
+                "tables and URLs do not count. A text without words gets 0."
+            ),
+            source="EmoBank (Buechel & Hahn 2017, CC BY-SA 4.0); head of the model, see affectcore models",
+            validated_on=_measured("EmoBank", figure, ("Pearson", "pearson")),
+            limits=_EMOTION_LIMITS.format(
+                "Most texts lie near the middle of the scale: a score of 0.3 is far out. Dominance is hard to rate."
+                if label == "dominance"
+                else "Most texts lie near the middle of the scale: a score of 0.3 is far out."
+            ),
+        )
+
+
+def _coarse() -> Iterator[Metric]:
+    for name, entry in taxonomy.TAXONOMIES.items():
+        for label, members in entry.mapping.items():
+            yield Metric(
+                name=f"{name}_{label}",
+                version=1,
+                unit="probability",
+                range=(0.0, 1.0),
+                dtype="float32",
+                group=name,
+                higher_is="neither",
+                definition=(
+                    f"{label.capitalize()} in the taxonomy {name}: from the probabilities of the GoEmotions labels "
+                    f"{', '.join(members)}, see affectcore.metrics.taxonomy."
+                ),
+                source=entry.source,
+                validated_on="not validated by itself; made from the emotion columns",
+                limits="Only as good as the emotions it is made of. Written only when it is asked for.",
+            )
+
+
 _ENTRIES = (
     _vader(
         "vader_compound",
@@ -178,6 +293,9 @@ _ENTRIES = (
         "VADER's share of negative valence in the total of positive, neutral and negative weight, three decimals.",
         "technical words such as error, kill or failure count as negative",
     ),
+    *_emotions(),
+    *_vad(),
+    *_coarse(),
     _lexical(
         "first_person",
         "neither",
@@ -245,12 +363,27 @@ _ENTRIES = (
         "Near zero for scripts written without spaces, which makes their rates meaningless.",
     ),
     _count(
+        "n_segments",
+        "segments",
+        "neither",
+        "Number of sentence-like segments; code blocks, tables and URLs are segments of their own.",
+        "Counted only with a model. Every line break ends a segment.",
+    ),
+    _count(
+        "n_tokens",
+        "tokens",
+        "neither",
+        "Number of the model's tokens (word pieces) in the text, code included, without special tokens.",
+        "Counted only with a model. Not the tokens of the model that wrote the text.",
+    ),
+    _count(
         "n_invalid_bytes",
         "bytes",
         "worse",
         "Number of bytes that are not part of valid UTF-8; they are scored as U+FFFD.",
         "Binary columns and string columns that nobody validated can hold invalid UTF-8.",
     ),
+    *emonet.entries(),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
@@ -262,14 +395,23 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """The names of the metrics of each group, in the order of the output columns."""
 
 
-def select(names: str | Iterable[str] = "default") -> list[Metric]:
+def select(
+    names: str | Iterable[str] = "default",
+    heads: Sequence[Head] | None = None,
+    taxonomies: str | Iterable[str] = (),
+) -> list[Metric]:
     """Return the metrics that names stand for, in output order whatever the order of the names, each once.
 
     Parameters
     ----------
     names
-        ``"default"`` (every metric), the name of a metric or group, several of them separated by commas, or an
-        iterable of names.
+        ``"default"`` (every metric but those of the taxonomies and EmoNet's), the name of a metric or group, several of
+        them separated by commas, or an iterable of names.
+    heads
+        Heads of the model, whose columns can be chosen, too; what needs a model and none of them gives is left out of
+        ``default``, and an error where it is named. None: whatever the embedded models can.
+    taxonomies
+        Names of taxonomies whose columns to add.
 
     Returns
     -------
@@ -278,24 +420,79 @@ def select(names: str | Iterable[str] = "default") -> list[Metric]:
     Raises
     ------
     UsageError
-        If a name is unknown (the message proposes the nearest one) or no name is given.
+        If a name is unknown (the message proposes the nearest one), needs another model, or no name is given.
     """
-    given = names.split(",") if isinstance(names, str) else list(names)
+    known = {**METRICS, **({} if heads is None else _of_heads(heads))}
+    groups: dict[str, list[str]] = {}
+    for metric in known.values():
+        groups.setdefault(metric.group, []).append(metric.name)
+    there = None if heads is None else {column for head in heads for column in head.columns}
+    can = {name for name, metric in known.items() if there is None or _computable(metric, there)}
     wanted: set[str] = set()
-    for name in filter(None, (raw.strip() for raw in given)):
+    for name in _split(names):
         if name == "default":
-            wanted.update(METRICS)
-        elif name in METRICS:
-            wanted.add(name)
-        elif name in GROUPS:
-            wanted.update(GROUPS[name])
+            found = [n for n, m in known.items() if m.group not in _ON_REQUEST and n in can]
+        elif name in known:
+            found = [name]
+        elif name in groups:
+            found = groups[name]
         else:
-            close = difflib.get_close_matches(name, [*METRICS, *GROUPS, "default"], n=1)
+            close = difflib.get_close_matches(name, [*known, *groups, "default"], n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UsageError(
-                f"unknown metric {name!r}: {hint}known are the metrics {', '.join(METRICS)}; "
-                f"the groups {', '.join(GROUPS)}; and default for all"
+                f"unknown metric {name!r}: {hint}affectcore metrics lists all; the groups are {', '.join(groups)}; "
+                "and default stands for all but those that must be asked for"
             )
+        if not can.issuperset(found):
+            raise UsageError(f"metric {name!r} needs a model with heads for it: --model static has them")
+        wanted.update(found)
+    for name in _split(taxonomies):
+        if name not in taxonomy.TAXONOMIES:
+            raise UsageError(f"unknown taxonomy {name!r}: there are {', '.join(taxonomy.TAXONOMIES)}")
+        if not can.issuperset(groups[name]):
+            raise UsageError(
+                f"taxonomy {name!r} needs a model with the emotions of GoEmotions: --model static has them"
+            )
+        wanted.update(groups[name])
     if not wanted:
         raise UsageError("no metric was named: give at least one, or default for all")
-    return [metric for metric in _ENTRIES if metric.name in wanted]
+    return [metric for name, metric in known.items() if name in wanted]
+
+
+def _split(names: str | Iterable[str]) -> list[str]:
+    given = names.split(",") if isinstance(names, str) else list(names)
+    return [name.strip() for name in given if name.strip()]
+
+
+def _computable(metric: Metric, there: set[str]) -> bool:
+    """Tell whether columns of heads are enough to compute a metric."""
+    if not metric.needs_model:
+        return True
+    if metric.name in _OF_TOKENS:
+        return bool(there)
+    if metric.group in taxonomy.TAXONOMIES:
+        return there.issuperset(GROUPS["emotion"])
+    return metric.name in there
+
+
+def _of_heads(heads: Iterable[Head]) -> dict[str, Metric]:
+    """Describe the columns of a user's own heads."""
+    own = {}
+    for head in heads:
+        for label, column in zip(head.labels, head.columns):
+            if column not in METRICS:
+                regression = head.kind == "regression"
+                own[column] = Metric(
+                    name=column,
+                    version=1,
+                    unit="score" if regression else "probability",
+                    range=(head.low, head.high) if regression else (0.0, 1.0),
+                    dtype="float32",
+                    group=head.name,
+                    higher_is="neither",
+                    definition=f"Output {label} of the head {head.name}.",
+                    source="a head that affectcore train fitted",
+                    validated_on="see affectcore models DIRECTORY",
+                    limits="See the model's card.",
+                )
+    return own

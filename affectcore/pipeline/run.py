@@ -40,8 +40,11 @@ class SupportsScoring(Protocol):
     def schema(self) -> Any:
         """Schema of the score columns; its metadata is written to every output."""
 
-    def score_array(self, texts: Any, /) -> Any:
-        """Score an array of texts: a RecordBatch of `schema`, one row per text. Called from several threads."""
+    def score_units(self, texts: Any, /) -> tuple[Any, Any]:
+        """Score an array of texts: a RecordBatch of `schema`, one row per unit, and the number of each row's text.
+
+        None instead of the numbers says that each text is one row. Called from several threads.
+        """
 
     def provenance(self) -> dict[str, str]:
         """Return the settings that the scores depend on."""
@@ -192,7 +195,7 @@ class _Batch:
     rows: int
     n_bytes: int
     n_null: int
-    scores: Future[pa.RecordBatch]
+    scores: Future[tuple[pa.RecordBatch, Any]]
 
 
 @dataclass
@@ -258,7 +261,7 @@ class _Run:
                     self._push(_PartEnd(source, reader.schema, False, False, reader.take_problems(end)))
                     held = 0
                 n_bytes = text_bytes(texts)
-                future = self._pool.submit(self._scorer.score_array, texts)
+                future = self._pool.submit(self._scorer.score_units, texts)
                 self._push(_Batch(source, reader.schema, kept, len(texts), n_bytes, texts.null_count, future))
                 held += n_bytes
                 end, boundary = reader.row, reader.at_boundary
@@ -294,8 +297,10 @@ class _Run:
             self._files_done += step.last
         else:
             self._in_flight -= 1
-            scores = step.scores.result()
-            if scores.num_rows != step.rows:
+            scores, parents = step.scores.result()
+            if parents is not None:
+                step.kept = step.kept.take(pa.array(parents))
+            elif scores.num_rows != step.rows:
                 raise AffectcoreError(f"the scorer returned {scores.num_rows} rows for {step.rows} texts")
             self._target.write(step, scores)
             self.n_rows += step.rows
@@ -510,8 +515,9 @@ class _FolderTarget(_Target):
         if self._writer is None:
             path = self._name(self._stems[batch.source.path])
             self._writer = self._open_writer(path, batch.schema, self.overwrite or self.resume)
-            self._bytes = 0
+            self._bytes = self._rows = 0
         self._bytes += batch.n_bytes
+        self._rows += batch.rows
         self._append(self._writer, batch, scores)
 
     def end_part(self, end: _PartEnd) -> None:
@@ -522,7 +528,7 @@ class _FolderTarget(_Target):
             if end.failed or end.schema is None:
                 return
             self._writer = self._open_writer(self._name(stem), end.schema, self.overwrite or self.resume)
-            self._bytes = 0
+            self._bytes = self._rows = 0
         writer, self._writer = self._writer, None
         writer.commit()
         self.anything = True
@@ -534,7 +540,7 @@ class _FolderTarget(_Target):
                 fingerprint=self._marks[stem],
                 part=self._part[stem],
                 first_row=self._row[stem],
-                rows=writer.rows,
+                rows=self._rows,
                 units=writer.rows,
                 bytes=self._bytes,
                 output=writer.path.name,
@@ -546,7 +552,7 @@ class _FolderTarget(_Target):
             )
         )
         self._part[stem] += 1
-        self._row[stem] += writer.rows
+        self._row[stem] += self._rows
 
     def finish(self) -> None:
         self._write_problems(self.out / _ERRORS)
@@ -629,6 +635,7 @@ class _FileTarget(_Target):
             self._mark = self._inputs()
             self._writer = self._open_writer(self.out, batch.schema, self.overwrite or self.resume)
         self._bytes += batch.n_bytes
+        self._rows += batch.rows
         self._append(self._writer, batch, scores)
         self.anything = True
 
@@ -660,7 +667,7 @@ class _FileTarget(_Target):
                 fingerprint=self._mark,
                 part=0,
                 first_row=0,
-                rows=writer.rows,
+                rows=self._rows,
                 units=writer.rows,
                 bytes=self._bytes,
                 output=self.out.name,

@@ -30,7 +30,7 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-BYTES, INT32, INT64, DOUBLE = "*u8", "*i32", "*i64", "*fp64"
+BYTES, INT32, INT64, FLOAT, DOUBLE = "*u8", "*i32", "*i64", "*fp32", "*fp64"
 TEXT = {"values": BYTES, "offsets": INT64, "page": INT32, "data": INT32}
 
 
@@ -38,6 +38,10 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
     """Map a name to (kernel, types of its arguments, compile-time arguments, warps), as the launchers call them."""
     words = importlib.import_module("affectcore.kernels.words.gpu")
     tone = importlib.import_module("affectcore.kernels.tone.gpu")
+    bag = importlib.import_module("affectcore.kernels.bag.gpu")
+    activations = importlib.import_module("affectcore.kernels.activations.gpu")
+    wordpiece = importlib.import_module("affectcore.kernels.wordpiece.gpu")
+    segments = importlib.import_module("affectcore.kernels.segments.gpu")
     stream = {"ids": INT32, "flags": BYTES, "offsets": INT64}
     out: dict[str, tuple[Any, dict[str, str], dict[str, Any], int]] = {
         "words.count": (words._count_kernel, {**TEXT, "n_words": INT64}, {"BLOCK": words.BLOCK}, words.WARPS),
@@ -74,6 +78,84 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
             {"flags": BYTES, "offsets": INT64, "flag": "i32", "out": INT32},
             {"BYTES": tone.BYTES},
             tone.WARPS,
+        ),
+    }
+    # Twenty categories at once: a half of EmoNet's.
+    out["tone.count.20"] = (*out["tone.count"][:2], {"CATEGORIES": 20, "WIDTH": 32, "WORDS": tone.WORDS}, 1)
+    normalized = {**TEXT, "sequences": INT32, "marks": INT32}
+    out |= {
+        "wordpiece.mark": (
+            wordpiece._mark_kernel,
+            {
+                "values": BYTES,
+                "offsets": INT64,
+                "added": BYTES,
+                "added_offsets": INT32,
+                "n_added": "i32",
+                "marks": INT32,
+            },
+            {"BLOCK": wordpiece.BLOCK},
+            wordpiece.WARPS,
+        ),
+        "wordpiece.measure": (
+            wordpiece._measure_kernel,
+            {**normalized, "sizes": INT64, "n_marks": INT32},
+            {"BLOCK": wordpiece.BLOCK},
+            wordpiece.WARPS,
+        ),
+        "wordpiece.rewrite": (
+            wordpiece._rewrite_kernel,
+            {**normalized, "out_offsets": INT64, "result": BYTES},
+            {"BLOCK": wordpiece.BLOCK},
+            wordpiece.WARPS,
+        ),
+        "wordpiece.count": (
+            wordpiece._count_kernel,
+            {"values": BYTES, "offsets": INT64, "n_words": INT64},
+            {"BLOCK": wordpiece.BLOCK},
+            wordpiece.WARPS,
+        ),
+        "wordpiece.bounds": (
+            wordpiece._bounds_kernel,
+            {"values": BYTES, "offsets": INT64, "word_offsets": INT64, "starts": INT64, "ends": INT64},
+            {"BLOCK": wordpiece.BLOCK},
+            wordpiece.WARPS,
+        ),
+        "wordpiece.cut": (
+            wordpiece._cut_kernel,
+            {
+                "values": BYTES,
+                "starts": INT64,
+                "ends": INT64,
+                "n_words": "i64",
+                "slots": INT64,
+                "slot_mask": "i32",
+                "rows": INT64,
+                "stride": "i32",
+                "beginnings": BYTES,
+                "last_bit": "i32",
+                "added_ids": INT32,
+                "unknown": "i32",
+                "max_chars": "i32",
+                "pieces": INT32,
+                "counts": INT64,
+            },
+            {"WORDS": wordpiece.WORDS},
+            wordpiece.CUT_WARPS,
+        ),
+        "wordpiece.gather": (
+            wordpiece._gather_kernel,
+            {
+                "pieces": INT32,
+                "starts": INT64,
+                "counts": INT64,
+                "places": INT64,
+                "stops": INT64,
+                "n_words": "i64",
+                "ids": INT32,
+            },
+            {"WORDS": wordpiece.WORDS},
+            wordpiece.WARPS,
         ),
     }
     for spans in (False, True):
@@ -148,7 +230,71 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
             tone.reduce_constants(corrected),
             1,
         )
-    kernels = {f.fn.__name__ for m in (words, tone) for f in vars(m).values() if isinstance(f, JITFunction)}
+    table = {"ids": INT32, "offsets": INT64, "rows": "*i8", "gains": FLOAT, "n_unigrams": INT32, "n_rows": "i32"}
+    layers = dict.fromkeys(("hidden", "hidden_bias", "weight", "bias"), FLOAT)
+    for d in (64, 96, 128):
+        out[f"bag.pool.{d}"] = (bag._pool_kernel, {**table, "out": FLOAT}, bag.pool_constants(d), bag.WARPS)
+    for d, m, k in ((64, 64, 31), (128, 0, 28), (128, 128, 64)):
+        out[f"bag.logits.{d}.{m}.{k}"] = (
+            bag._logits_kernel,
+            {**table, **layers, "out": FLOAT},
+            bag.logits_constants(d, m, k),
+            bag.WARPS,
+        )
+    columns = dict.fromkeys(("scale", "shift", "low", "high"), FLOAT)
+    for k in (31, 100):
+        out[f"activations.activate.{k}"] = (
+            activations._activate_kernel,
+            {"logits": FLOAT, "kind": BYTES, "group": INT32, **columns, "out": FLOAT, "n": "i32", "k": "i32"},
+            activations.activate_constants(k),
+            activations.WARPS,
+        )
+    out["activations.decide"] = (
+        activations._decide_kernel,
+        {"probabilities": FLOAT, "thresholds": FLOAT, "out": BYTES, "n_values": "i32", "k": "i32"},
+        {"VALUES": activations.TILE},
+        activations.WARPS,
+    )
+    out["activations.aggregate"] = (
+        activations._aggregate_kernel,
+        {"values": FLOAT, "first": INT64, "weights": FLOAT, "out": FLOAT, "k": "i32"},
+        {"COLUMNS": 32},
+        1,
+    )
+    for write in (False, True):
+        step = "write" if write else "count"
+        out[f"segments.segments.{step}"] = (
+            segments._segments_kernel,
+            {
+                "values": BYTES,
+                "offsets": INT64,
+                "classes": BYTES,
+                "abbreviations": INT64,
+                "counts": INT64,
+                "first": INT64,
+                "out_bounds": INT64,
+                "out_kinds": BYTES,
+            },
+            {"WRITE": write, "N": segments.ABBREVIATIONS},
+            1,
+        )
+        out[f"segments.passages.{step}"] = (
+            segments._passages_kernel,
+            {
+                "offsets": INT64,
+                "first": INT64,
+                "kind": BYTES,
+                "counts": INT64,
+                "out_first": INT64,
+                "out_offsets": INT64,
+                "out_kind": BYTES,
+                "longest": "i32",
+            },
+            {"WRITE": write},
+            1,
+        )
+    modules = (words, tone, wordpiece, bag, activations, segments)
+    kernels = {f.fn.__name__ for m in modules for f in vars(m).values() if isinstance(f, JITFunction)}
     missing = {k for k in kernels if k.endswith("_kernel")} - {case[0].fn.__name__ for case in out.values()}
     if missing:
         raise SystemExit(f"no case for {sorted(missing)}")
@@ -175,15 +321,30 @@ def resources(target: GPUTarget, kernel: Any) -> dict[str, int]:
             "registers": found["vgpr_count"],
             "spills": found["vgpr_spill_count"] + found["sgpr_spill_count"] + int(scratch[1] if scratch else 0),
         }
+    report = cuobjdump(kernel, "--dump-resource-usage")
+    usage = {name: int(value) for name, value in re.findall(r"\b([A-Z]+):(\d+)", report)}
+    return {"registers": usage["REG"], "spills": usage["STACK"] + usage["LOCAL"]}
+
+
+def cuobjdump(kernel: Any, option: str) -> str:
+    """Return what NVIDIA's tool, which comes with Triton, says of a compiled kernel."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        report = subprocess.run(
-            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
-    usage = {name: int(value) for name, value in re.findall(r"\b([A-Z]+):(\d+)", report)}
-    return {"registers": usage["REG"], "spills": usage["STACK"] + usage["LOCAL"]}
+        return subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout
+
+
+def loads(target: GPUTarget, kernel: Any) -> dict[str, int]:
+    """Count the loads from global memory in machine code, by their bits a lane."""
+    if target.backend == "hip":
+        names = re.findall(r"\b(?:global|buffer|flat)_load_(\w+)", kernel.asm["amdgcn"])
+        bits = {"dwordx4": 128, "dwordx3": 96, "dwordx2": 64, "dword": 32, "ushort": 16, "sshort": 16}
+        found = [bits.get(name, 8) for name in names]
+    else:
+        names = re.findall(r"\bLDG([\w.]*)", cuobjdump(kernel, "--dump-sass"))
+        found = [int((re.search(r"\.[US]?(128|64|16|8)\b", name) or [0, 32])[1]) for name in names]
+    return {str(width): found.count(width) for width in sorted(set(found))}
 
 
 def main() -> None:
@@ -198,6 +359,8 @@ def main() -> None:
                 entry["inexact"] = sorted(
                     set(re.findall(r"(?:div|sqrt)\.(?:approx|full)\S*|fma\.rn\.f64", kernel.asm["ptx"]))
                 )
+            if name.startswith("bag."):
+                entry["loads"] = loads(target, kernel)
             table[f"{name} {label}"] = entry
     json.dump(table, sys.stdout, indent=1)
 

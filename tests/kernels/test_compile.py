@@ -32,3 +32,13 @@ def test_no_spills(table: dict[str, dict[str, object]]) -> None:
 
 def test_exact_arithmetic(table: dict[str, dict[str, object]]) -> None:
     assert {key: entry["inexact"] for key, entry in table.items() if entry.get("inexact")} == {}
+
+
+def test_table_rows_load_16_bytes_a_lane(table: dict[str, dict[str, object]]) -> None:
+    loads = {key: entry["loads"] for key, entry in table.items() if key.startswith("bag.")}
+    assert len(loads) >= 20
+    for key, counts in loads.items():
+        # One for pairs and one for tokens at least; and no row of bytes is loaded in smaller pieces.
+        assert isinstance(counts, dict)
+        assert counts["128"] >= 2, key
+        assert not {"8", "16"} & counts.keys(), key

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_tokenizers import ODD, made
 from texts import documents
 
 from affectcore import lexicons
-from affectcore.kernels import dispatch, tone, words
+from affectcore.kernels import dispatch, segments, tone, wordpiece, words
+from affectcore.kernels.wordpiece import build_wordpiece
 
 BACKENDS = ["numba", "triton"]
 
@@ -51,7 +53,33 @@ def run_tone(docs: list[bytes], backend: str, corrected: bool) -> dict[str, Any]
     return {name: dispatch.fetch(array) for name, array in out.items()}
 
 
-OPS: dict[str, Callable[[list[bytes], str, bool], dict[str, Any]]] = {"words": run_words, "tone": run_tone}
+def run_wordpiece(docs: list[bytes], backend: str, corrected: bool) -> dict[str, Any]:
+    """Run the `wordpiece` op: whole with special tokens, and cut; an odd tokenizer or one that lower-cases."""
+    table = dispatch.place(build_wordpiece(made("cased" if corrected else "uncased")), backend)
+    values, offsets = dispatch.place(ragged(docs), backend)
+    whole = wordpiece.wordpiece(values, offsets, table, backend=backend)
+    cut = wordpiece.wordpiece(values, offsets, table, 7, not corrected, backend=backend)
+    return {
+        f"{name}_{k}": v for name, s in (("whole", whole), ("cut", cut)) for k, v in dispatch.fetch(s)._asdict().items()
+    }
+
+
+def run_segments(docs: list[bytes], backend: str, corrected: bool) -> dict[str, Any]:
+    """Run the `segments` ops, the second on the reference's segments; `corrected` joins longer passages."""
+    values, offsets = ragged(docs)
+    wanted = segments.segments(values, offsets, backend="reference")
+    found = segments.segments(*dispatch.place((values, offsets), backend), backend=backend)
+    joined = segments.passages(*dispatch.place(tuple(wanted), backend), 256 if corrected else 24, backend=backend)
+    parts = {"segment": dispatch.fetch(found), "passage": dispatch.fetch(joined)}
+    return {f"{name}_{k}": v for name, part in parts.items() for k, v in part._asdict().items()}
+
+
+OPS: dict[str, Callable[[list[bytes], str, bool], dict[str, Any]]] = {
+    "words": run_words,
+    "tone": run_tone,
+    "wordpiece": run_wordpiece,
+    "segments": run_segments,
+}
 
 SHAPES = {
     "no documents": [],
@@ -69,6 +97,9 @@ SHAPES = {
         b"abcdefghijklmno? abcdefghijklmnop? 12345678! 1234567890123456. a\x01b. z abcdefg\x7f. \x7f\x7f\x7f. z",
         b'**bold** "quoted," (a). (ab) (abc)! ...word... don\'t. CAN\'T!! I\'M, x.y.z. (I think) *me* "my," ',
     ],
+    "odd words for a tokenizer": [word.encode() for word in ODD] + [" ".join(ODD).encode(), "".join(ODD).encode()],
+    "added tokens across block borders": [b"a" * k + b"[MASK]sing[CLS][SEP" for k in range(248, 258, 2)],
+    "marks to be put in order": ["a\u1b44\U0001d165\u1baa b".encode(), b"plain", "\U0001d15e\u1b44".encode()],
     "every tone rule": [
         b"never so good, never this bad, this good without doubt good, at least good, the least good, very least good",
         b"it was the kiss of death for a bus stop; yeah right, bad ass, to die for, the shit the bomb: kind of nice",

@@ -5,21 +5,35 @@ import json
 import pytest
 
 from affectcore.errors import UsageError
-from affectcore.metrics import METRICS, Metric, select
+from affectcore.metrics import METRICS, Metric, emonet, select
 from affectcore.metrics.registry import GROUPS
+from affectcore.metrics.taxonomy import GOEMOTIONS, TAXONOMIES
 
 COLUMNS = [
     *("vader_compound", "vader_pos", "vader_neu", "vader_neg"),
+    *(f"emotion_{label}" for label in GOEMOTIONS),
+    *("valence", "arousal", "dominance"),
     *("first_person", "absolutist", "hedges", "boosters", "apologies", "self_blame", "flattery", "gratitude"),
     *("exclaims", "questions", "caps"),
-    *("n_bytes", "n_words", "n_invalid_bytes"),
+    *("n_bytes", "n_words", "n_segments", "n_tokens", "n_invalid_bytes"),
+]
+ON_REQUEST = [
+    *(f"{name}_{label}" for name, taxonomy in TAXONOMIES.items() for label in taxonomy.labels),
+    *emonet.NAMES,
 ]
 
 
 def test_columns_and_their_order() -> None:
-    assert list(METRICS) == COLUMNS
+    assert [m for m in METRICS if m not in ON_REQUEST] == COLUMNS
+    assert set(METRICS) == {*COLUMNS, *ON_REQUEST}
     assert [m.name for m in select("default")] == COLUMNS
-    assert [name for names in GROUPS.values() for name in names] == COLUMNS
+    assert [name for name in METRICS if METRICS[name].group == "emonet"] == list(emonet.NAMES)
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(METRICS)
+
+
+def test_every_measured_figure_is_there() -> None:
+    for name in (*GROUPS["emotion"], *GROUPS["vad"]):
+        assert "95% interval" in METRICS[name].validated_on
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -53,7 +67,7 @@ def test_word_lists_are_the_lexical_metrics() -> None:
     [
         ("caps,exclaims", ["exclaims", "caps"]),
         (["n_words", "vader_compound"], ["vader_compound", "n_words"]),
-        (["counts"], ["n_bytes", "n_words", "n_invalid_bytes"]),
+        (["counts"], ["n_bytes", "n_words", "n_segments", "n_tokens", "n_invalid_bytes"]),
         (["surface", "caps", " questions "], ["exclaims", "questions", "caps"]),
         (["hedges", "default"], COLUMNS),
     ],

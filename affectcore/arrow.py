@@ -1,0 +1,46 @@
+"""From Arrow arrays of text to ragged bytes, without a copy, and to blocks that fit a core's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from affectcore.errors import UsageError
+
+# Text that one call of the kernels works on: its word stream stays in a core's cache.
+BLOCK_BYTES = 1 << 20
+_MOST_BYTES = 2**31 - 1
+
+
+def ragged(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Map a text array to `(values, offsets)`: a view of its bytes, and offsets as int64."""
+    wide = pa.types.is_large_string(texts.type) or pa.types.is_large_binary(texts.type)
+    if not (wide or pa.types.is_string(texts.type) or pa.types.is_binary(texts.type)):
+        from affectcore.io.formats.texts import extract, is_text
+
+        if not is_text(texts.type):
+            raise UsageError(f"texts are of type {texts.type}; string, large_string or binary is needed")
+        return ragged(extract(texts))
+    n = len(texts)
+    if n == 0:
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    _, offset_buffer, data = texts.buffers()
+    kind = np.dtype(np.int64 if wide else np.int32)
+    offsets = np.frombuffer(offset_buffer, kind, n + 1, texts.offset * kind.itemsize).astype(np.int64, copy=False)
+    values = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    longest = int(np.diff(offsets).argmax())
+    if offsets[longest + 1] - offsets[longest] > _MOST_BYTES:
+        raise UsageError(f"text {longest} has {offsets[longest + 1] - offsets[longest]} bytes; the limit is 2 GiB")
+    return values, offsets
+
+
+def blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Cut documents into runs of about a mebibyte; a longer document is a run of its own."""
+    begin, n = 0, len(offsets) - 1
+    while begin < n:
+        end = int(np.searchsorted(offsets, offsets[begin] + BLOCK_BYTES, side="right")) - 1
+        end = min(max(end, begin + 1), n)
+        yield begin, end
+        begin = end

@@ -1,0 +1,1 @@
+"""Models: a tokenizer, a network that turns text into features, and heads that turn features into scores."""

@@ -1,0 +1,163 @@
+"""The static model: a bag of word-piece and hashed-bigram vectors with one hidden layer. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from affectcore.arrow import blocks, ragged
+from affectcore.kernels import activations, bag, dispatch, segments, wordpiece
+from affectcore.models import base
+from affectcore.models.base import Head, Model
+
+PASSAGE_BYTES = 256
+"""Consecutive sentences are scored together up to this many bytes: about what the labelled training texts hold."""
+
+
+class Scored(NamedTuple):
+    """Logits of the units of some documents: passages, or segments."""
+
+    logits: np.ndarray  # float32 (n_units, k)
+    first: np.ndarray  # int64 (n + 1,): document d owns units first[d]:first[d + 1]
+    offsets: np.ndarray  # int64 (n_units + 1,): bytes
+    kind: np.ndarray  # uint8 (n_units,): `affectcore.kernels.segments` kinds; only TEXT is scored for tone
+    n_tokens: np.ndarray  # int64 (n_units,)
+    n_segments: np.ndarray  # int64 (n,): sentence-like segments of each document
+
+
+class Tables(NamedTuple):
+    """What the kernels need, where their backend wants it."""
+
+    tokenizer: Any
+    bag: Any
+    heads: Any
+
+
+class Static(Model):
+    """A bag of vectors: mean over a passage's word pieces and bigrams, weighted by learnt weights, and a hidden layer.
+
+    Parameters
+    ----------
+    directory
+        Model directory.
+    record
+        What its `affect.json` says.
+    arrays
+        What its `model.safetensors` holds.
+    heads
+        Its heads.
+    """
+
+    def __init__(
+        self, directory: Path, record: dict[str, Any], arrays: dict[str, np.ndarray], heads: tuple[Head, ...]
+    ) -> None:
+        self.directory = directory
+        self.name = directory.name
+        self.heads = heads
+        self.content_hash = base.content_hash(directory)
+        self.record = record
+        self._arrays = arrays
+        self._loading = Lock()
+        self._tables = lru_cache(maxsize=4)(self._load_tables)
+
+    def with_heads(self, heads: Sequence[Head], name: str, content_hash: str) -> Static:
+        """Return this model with other heads; the network is shared."""
+        other = Static(self.directory, self.record, self._arrays, tuple(heads))
+        other.name, other.content_hash = name, content_hash
+        return other
+
+    @property
+    def width(self) -> int:
+        """The number of frozen features: the width of the hidden layer."""
+        return int(self._arrays["hidden_bias"].shape[0])
+
+    def _load_tables(self, backend: str) -> Tables:
+        text = base._existing(self.directory / "tokenizer.json").read_text(encoding="utf-8")
+        rows = self._arrays["rows"]
+        tables = Tables(
+            wordpiece.build_wordpiece(json.loads(text)),
+            bag.Bag(
+                rows=bag.align(rows),
+                gains=self._arrays["gains"].astype(np.float32),
+                n_unigrams=np.array([self.record["network"]["n_unigrams"]], np.int32),
+            ),
+            bag.Heads(
+                hidden=self._arrays["hidden"].astype(np.float32),
+                hidden_bias=self._arrays["hidden_bias"].astype(np.float32),
+                weight=np.ascontiguousarray(np.concatenate([h.weight for h in self.heads], axis=1)),
+                bias=np.concatenate([h.bias for h in self.heads]),
+            ),
+        )
+        return dispatch.place(tables, backend)  # type: ignore[no-any-return]
+
+    def tables(self, backend: str) -> Tables:
+        """Load the network once per backend."""
+        with self._loading:
+            return self._tables(backend)
+
+    def score(self, values: np.ndarray, offsets: np.ndarray, unit: str = "passage", backend: str = "numba") -> Scored:
+        """Compute the logits of all heads, side by side, for every passage or segment of some documents.
+
+        Parameters
+        ----------
+        values, offsets
+            Ragged text: uint8 (n_bytes,), int64 (n + 1,).
+        unit
+            `passage`: consecutive sentences up to `PASSAGE_BYTES`; `segment`: every segment for itself.
+        backend
+            `reference`, `numba` or `triton`.
+        """
+        tables = self.tables(backend)
+        values, offsets = dispatch.place((values, offsets), backend)
+        found = segments.segments(values, offsets, backend=backend)
+        n_segments = np.diff(dispatch.fetch(found.first))
+        if unit == "passage":
+            found = segments.passages(*found, PASSAGE_BYTES, backend=backend)
+        tokens = wordpiece.wordpiece(values, found.offsets, tables.tokenizer, special=False, backend=backend)
+        logits = bag.logits(tokens.ids, tokens.offsets, tables.bag, tables.heads, backend=backend)
+        out = dispatch.fetch((logits, found.first, found.offsets, found.kind, tokens.offsets))
+        return Scored(out[0], out[1], out[2], out[3], np.diff(out[4]), n_segments)
+
+    def features(self, texts: pa.Array, backend: str = "numba") -> np.ndarray:
+        """Return the hidden layer's values: means over a text's passages, weighted by their tokens."""
+        eye = np.eye(self.width, dtype=np.float32)
+        nothing = np.zeros(self.width, np.float32)
+        head = Head("features", "regression", (), (), eye, nothing, nothing, nothing, nothing)
+        whole = self.with_heads([head], self.name, self.content_hash)
+        values, offsets = ragged(texts)
+        out = np.zeros((len(texts), self.width), np.float32)
+        for begin, end in blocks(offsets):
+            scored = whole.score(values, offsets[begin : end + 1], backend=backend)
+            mean = activations.aggregate(scored.logits, scored.first, weights(scored), backend="numba")
+            out[begin:end] = np.nan_to_num(mean)
+        return out
+
+    def predict(
+        self, texts: pa.Array, heads: Sequence[Head] | None = None, backend: str = "numba"
+    ) -> dict[str, np.ndarray]:
+        """Return the activated scores of whole texts; texts without any words get the heads' neutral scores."""
+        from affectcore.metrics.emotion import scores
+
+        model = self if heads is None else self.with_heads(heads, self.name, self.content_hash)
+        values, offsets = ragged(texts)
+        parts: dict[str, list[np.ndarray]] = {head.name: [] for head in model.heads}
+        for begin, end in blocks(offsets):
+            scored = model.score(values, offsets[begin : end + 1], backend=backend)
+            for head, (_, activated) in zip(model.heads, scores(model.heads, scored, backend="numba")):
+                parts[head.name].append(activated)
+        return {
+            head.name: np.concatenate(parts[head.name]) if len(texts) else np.zeros((0, len(head.labels)), np.float32)
+            for head in model.heads
+        }
+
+
+def weights(scored: Scored) -> np.ndarray:
+    """Return the weight of each unit within its document, float32: its tokens, none for code, tables and URLs."""
+    return np.where(scored.kind == segments.TEXT, scored.n_tokens, 0).astype(np.float32)
