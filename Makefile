@@ -27,9 +27,11 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/memory.py --full --json bench/results/memory.json
 	$(BIN)/python bench/table.py bench/results/bench.json bench/results/memory.json
 
-# Trains the embedded model from all-MiniLM-L6-v2 and the data sets (docs/data.md): about two hours on two cores.
+# Trains the embedded model from all-MiniLM-L6-v2 and the data sets (docs/data.md): about an hour on two cores.
 train: $(VENV)/.bench
-	$(BIN)/python -m affectcore.training.finetune --out build/teacher
+	$(BIN)/python -m affectcore.training.finetune --out build/teacher-1 --stop 2
+	$(BIN)/python -m affectcore.training.finetune --out build/teacher --start build/teacher-1 --epochs 1 \
+	  --learning-rate 6e-5 --head-learning-rate 3e-4 --seed 1
 	$(BIN)/python -m affectcore.training.distil --teacher build/teacher --out build/static
 	$(BIN)/python -m affectcore.training.report --teacher build/teacher --student build/static
 

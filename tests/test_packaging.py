@@ -41,9 +41,18 @@ def test_contents(wheel: Path) -> None:
         "affectcore/lexicons/vader/lexicon.tsv",
         "affectcore/lexicons/vader/LICENSE.txt",
         "affectcore/data/demo.jsonl",
+        "affectcore/data/negation.tsv",
+        "affectcore/lexicons/emonet/LICENSE.txt",
+        "affectcore/models/embedded/static/README.md",
+        "affectcore/models/embedded/static/affect.json",
+        "affectcore/models/embedded/static/model.safetensors",
+        "affectcore/models/embedded/static/tokenizer.json",
     }
     assert wanted <= set(names)
     assert len(names) == len(set(names))
+    # What the model adds to an install.
+    files = zipfile.ZipFile(wheel).infolist()
+    assert sum(file.file_size for file in files if file.filename.startswith("affectcore/models/")) < 15e6
     assert not [name for name in names if name.endswith((".pyc", ".nbi", ".nbc")) or "/tests/" in name]
 
 
@@ -55,7 +64,9 @@ def test_installed_wheel_scores(wheel: Path, tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         "import affectcore as ac\n"
         f"assert ac.__file__.startswith({str(site)!r}), ac.__file__\n"
-        "print(ac.Scorer(metrics='vader_compound').score(['I love this!'])['vader_compound'][0].as_py())"
+        "row = ac.Scorer(metrics='vader_compound,emotion_love').score(['I love this!']).to_pylist()[0]\n"
+        "assert row['emotion_love'] > 0.5\n"
+        "print(row['vader_compound'])"
     )
     run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

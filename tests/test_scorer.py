@@ -33,7 +33,7 @@ def wanted() -> pa.Table:
 def test_columns_and_types(wanted: pa.Table) -> None:
     assert wanted.column_names == [m.name for m in select("default")]
     assert [str(field.type) for field in wanted.schema] == [
-        {"float32": "float", "int32": "int32"}[metric.dtype] for metric in METRICS.values()
+        {"float32": "float", "int32": "int32"}[metric.dtype] for metric in select("default")
     ]
 
 
@@ -49,7 +49,7 @@ def test_values(wanted: pa.Table) -> None:
     assert rows[4]["questions"] == pytest.approx(50)
     assert rows[4]["hedges"] == pytest.approx(50)
     assert rows[5]["n_words"] == 2
-    for metric in METRICS.values():
+    for metric in select("default"):
         low, high = metric.range
         for value in wanted[metric.name].to_pylist():
             assert value is None or ((low is None or value >= low) and (high is None or value <= high))
@@ -58,7 +58,8 @@ def test_values(wanted: pa.Table) -> None:
 def test_null_gives_null_and_empty_gives_neutral(wanted: pa.Table) -> None:
     rows = wanted.to_pylist()
     assert set(rows[2].values()) == {None}
-    assert set(rows[1].values()) == {0}
+    assert {name for name, value in rows[1].items() if value} == {"emotion_neutral"}
+    assert rows[1]["emotion_neutral"] == 1
 
 
 def test_marks_of_emoji_descriptions_do_not_count() -> None:
@@ -147,13 +148,14 @@ def test_a_string_column_nobody_validated() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "nne"}, "did you mean 'none'"),
-        ({"model": "static"}, "this version has none"),
+        ({"model": "statc"}, "did you mean 'static'"),
+        ({"model": "none", "metrics": "valence"}, "needs a model"),
+        ({"taxonomy": "ekmann"}, "there are ekman, plutchik, sentiment"),
         ({"metrics": "vader_compond"}, "did you mean 'vader_compound'"),
-        ({"unit": "segment"}, "this version has document"),
+        ({"unit": "turn"}, "this version has document, segment"),
         ({"backend": "numbaa"}, "did you mean 'numba'"),
         ({"vader": "fixed"}, "exact, corrected"),
-        ({"logits": True}, "needs? a model|need a model"),
+        ({"model": "none", "logits": True}, "need a model"),
         ({"threads": 0}, "1 or more"),
     ],
 )
@@ -198,7 +200,8 @@ def test_provenance_travels_with_the_scores(wanted: pa.Table) -> None:
 
 def test_metrics_are_chosen() -> None:
     assert ac.Scorer(metrics=["questions", "vader_neg"]).score(["Why? Bad."]).column_names == ["vader_neg", "questions"]
-    every = ac.Scorer().score(ROWS)
+    every = ac.Scorer(metrics=["default", "emonet"], taxonomy=["ekman", "plutchik", "sentiment"]).score(ROWS)
+    assert set(every.column_names) == set(METRICS)
     for name in METRICS:
         assert ac.Scorer(metrics=name).score(ROWS)[name].equals(every[name])
 

@@ -24,9 +24,9 @@ def metrics(
     ] = False,
 ) -> None:
     """Explain the metrics: unit, range, definition, source, validation and limits."""
-    from affectcore.metrics.registry import select
+    from affectcore.metrics.registry import GROUPS, METRICS, ON_REQUEST, select
 
-    chosen = select("default" if name is None else name)
+    chosen = list(METRICS.values()) if as_json and name is None else select(name or "default")
     if as_json:
         import json
 
@@ -35,6 +35,8 @@ def metrics(
     console = out()
     if name is None:
         console.print(_table(chosen))
+        groups = ", ".join(f"{group} ({len(GROUPS[group])})" for group in ON_REQUEST)
+        console.print(f"\n  Written only when asked for: the groups {groups}; affectcore metrics GROUP explains them.")
         return
     for number, metric in enumerate(chosen):
         if number:

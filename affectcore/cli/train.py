@@ -18,7 +18,7 @@ def train(
         typer.Option(
             "--data",
             metavar="FILE",
-            envvar="AFFECTCORE_DATA",
+            envvar="AFFECTCORE_LABELLED",
             help="Labelled texts: a file, folder or pattern (Parquet, Arrow IPC, JSONL, CSV, TSV); can be given "
             "several times.",
             show_default=False,

@@ -23,7 +23,8 @@ _loading = Lock()  # or every thread of the first batches would build the tables
 
 
 def _column(category: str) -> str:
-    return "emonet_" + re.sub(r"[^a-z]+", "_", category.lower())
+    """Name the column after the first of the names that a category has."""
+    return "emonet_" + re.sub(r"[^a-z]+", "_", category.lower().partition("/")[0])
 
 
 def _read() -> dict[str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from affectcore.metrics import emonet, taxonomy
 if TYPE_CHECKING:
     from affectcore.models.base import Head
 
-__all__ = ["GROUPS", "METRICS", "Metric", "select"]
+__all__ = ["GROUPS", "METRICS", "ON_REQUEST", "Metric", "select"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Metric:
 
 
 _OF_TOKENS = ("n_segments", "n_tokens")
-_ON_REQUEST = (*taxonomy.TAXONOMIES, "emonet")
+ON_REQUEST = (*taxonomy.TAXONOMIES, "emonet")
 """Groups that `default` leaves out."""
 
 _VADER_SOURCE = (
@@ -431,11 +431,11 @@ def select(
     wanted: set[str] = set()
     for name in _split(names):
         if name == "default":
-            found = [n for n, m in known.items() if m.group not in _ON_REQUEST and n in can]
+            found = [n for n, m in known.items() if m.group not in ON_REQUEST and n in can]
         elif name in known:
             found = [name]
         elif name in groups:
-            found = groups[name]
+            found = [n for n in groups[name] if n in can] or groups[name]
         else:
             close = difflib.get_close_matches(name, [*known, *groups, "default"], n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""

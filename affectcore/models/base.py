@@ -25,6 +25,9 @@ from affectcore.models import safetensors
 
 EMBEDDED = Path(__file__).with_name("embedded")
 FORMAT = 1
+NETWORKS = ("static",)
+"""Types of network that this version can run."""
+
 Kind = Literal["multi_label", "single_label", "regression"]
 
 
@@ -96,8 +99,12 @@ class Model(abc.ABC):
 
 
 def embedded() -> list[str]:
-    """Name the models that come with the package."""
-    return sorted(path.parent.name for path in EMBEDDED.glob("*/affect.json"))
+    """Name the models that come with the package and that it can run."""
+    return sorted(
+        path.parent.name
+        for path in EMBEDDED.glob("*/affect.json")
+        if json.loads(path.read_text(encoding="utf-8"))["network"]["type"] in NETWORKS
+    )
 
 
 def load(name_or_path: str | Path) -> Model:
@@ -137,11 +144,15 @@ def _load(directory: Path) -> Model:
         own = {h.name for h in heads}
         kept = [h for h in base.heads if h.name not in own]
         return base.with_heads([*kept, *heads], directory.name, content_hash(directory))
-    if record["network"]["type"] == "static":
-        from affectcore.models.static import Static
+    if record["network"]["type"] not in NETWORKS:
+        raise InputError(
+            directory / "affect.json",
+            f"its network is of type {record['network']['type']!r}, which this version cannot run",
+            f"it runs {', '.join(NETWORKS)}",
+        )
+    from affectcore.models.static import Static
 
-        return Static(directory, record, arrays, heads)
-    raise InputError(directory / "affect.json", f"network type {record['network']['type']!r} is unknown here")
+    return Static(directory, record, arrays, heads)
 
 
 def read_record(directory: Path) -> dict[str, Any]:

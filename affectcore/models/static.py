@@ -120,10 +120,18 @@ class Static(Model):
         n_segments = np.diff(dispatch.fetch(found.first))
         if unit == "passage":
             found = segments.passages(*found, PASSAGE_BYTES, backend=backend)
-        tokens = wordpiece.wordpiece(values, found.offsets, tables.tokenizer, special=False, backend=backend)
-        logits = bag.logits(tokens.ids, tokens.offsets, tables.bag, tables.heads, backend=backend)
-        out = dispatch.fetch((logits, found.first, found.offsets, found.kind, tokens.offsets))
-        return Scored(out[0], out[1], out[2], out[3], np.diff(out[4]), n_segments)
+        cuts = dispatch.fetch(found.offsets)
+        logits = np.empty((len(cuts) - 1, tables.heads.bias.shape[0]), np.float32)
+        n_tokens = np.empty(len(cuts) - 1, np.int64)
+        # One document can be a hundred times as long as a block: its tokens need not all be there at once.
+        for begin, end in blocks(cuts):
+            tokens = wordpiece.wordpiece(
+                values, found.offsets[begin : end + 1], tables.tokenizer, special=False, backend=backend
+            )
+            part = bag.logits(tokens.ids, tokens.offsets, tables.bag, tables.heads, backend=backend)
+            logits[begin:end] = dispatch.fetch(part)
+            n_tokens[begin:end] = np.diff(dispatch.fetch(tokens.offsets))
+        return Scored(logits, dispatch.fetch(found.first), cuts, dispatch.fetch(found.kind), n_tokens, n_segments)
 
     def features(self, texts: pa.Array, backend: str = "numba") -> np.ndarray:
         """Return the hidden layer's values: means over a text's passages, weighted by their tokens."""

@@ -46,6 +46,8 @@ def test_long_answers(benchmark: Any, answers: Corpus) -> None:
     contenders = [
         scorer("affectcore, VADER", 1, metrics="vader"),
         scorer("affectcore, VADER", 2, metrics="vader"),
+        scorer("affectcore, no model", 1, model="none"),
+        scorer("affectcore, no model", 2, model="none"),
         scorer("affectcore, all metrics", 1),
         scorer("affectcore, all metrics", 2),
     ]
@@ -92,14 +94,24 @@ def test_files(benchmark: Any, dump: tuple[Path, int], tmp_path: Path) -> None:
         command = [limits.__file__, source, ready, floor]
         subprocess.run([sys.executable, *map(str, command)], check=True)
 
-    score()
-    columns = pq.read_table(scored, columns=Scorer().schema.names)
+    lexical = partial(score, "--model", "none")
+    lexical()
+    columns = pq.read_table(scored, columns=Scorer(model="none").schema.names)
     with pa.OSFile(str(ready), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
         writer.write_table(columns)
     limit = "pyarrow alone"
     contenders = [
-        Contender("affectcore score", score, n_bytes, DUMP_ROWS, versus=[limit], note="keeps 2 columns more"),
-        Contender("affectcore score --threads 1", partial(score, "--threads", "1"), n_bytes, DUMP_ROWS, versus=[limit]),
+        Contender(
+            "affectcore score --model none", lexical, n_bytes, DUMP_ROWS, versus=[limit], note="keeps 2 columns more"
+        ),
+        Contender(
+            "affectcore score --model none --threads 1",
+            partial(lexical, "--threads", "1"),
+            n_bytes,
+            DUMP_ROWS,
+            versus=[limit],
+        ),
+        Contender("affectcore score", score, n_bytes, DUMP_ROWS, note="emotions, valence, arousal, dominance too"),
         Contender(
             limit, pyarrow_alone, n_bytes, DUMP_ROWS, note=f"reads the text, writes {len(columns.schema)} columns"
         ),

@@ -5,7 +5,7 @@ pool
     the table has buckets, one for each pair of neighbours, found by hash (fastText's bag of n-grams: Joulin et al.
     2017, "Bag of Tricks for Efficient Text Classification", EACL; here int8 rows with a scale and a weight each):
 
-        h = sum(scale_i * rows_i) / (sum(weight_i) + 1e-6)
+        h = sum(scale_i * rows_i) / (sum(weight_i) + 1)
 
     over the rows i of t_0, (t_0, t_1), t_1, (t_1, t_2), t_2 ... in this order. The pair (a, b) has the row
     n_unigrams + bucket(a, b), with bucket in 32-bit unsigned arithmetic

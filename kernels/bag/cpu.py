@@ -18,11 +18,11 @@ from numba.extending import intrinsic
 from affectcore.kernels.dispatch import inline, jit
 from affectcore.kernels.memory import load32, load64
 
-from .tables import EPSILON, FIRST_FACTOR, FIRST_SHIFT, MIX_FACTOR, SECOND_FACTOR, SECOND_SHIFT, Bag, Heads
+from .tables import FIRST_FACTOR, FIRST_SHIFT, MIX_FACTOR, PRIOR, SECOND_FACTOR, SECOND_SHIFT, Bag, Heads
 
 _CHUNK = 512  # tokens whose rows are written down at a time: 4 KiB, which stay in the nearest cache
 _AHEAD = 24  # rows between asking for one and adding it
-_EPSILON = np.float32(EPSILON)
+_PRIOR = np.float32(PRIOR)
 
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
@@ -231,7 +231,7 @@ def _run(ids, offsets, n, rows, gains, n_rows, d, n_unigrams, hidden, hidden_bia
             to_entry = entries * (stop - begin)
             total = _gather(h.ctypes.data, d, rows, gains, numbers.ctypes.data, from_entry, to_entry, total)
             p, skipped = stop, 0
-        total += _EPSILON
+        total += _PRIOR
         for c in range(d):
             h[c] /= total
         if k:

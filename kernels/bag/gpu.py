@@ -16,7 +16,7 @@ import triton.language as tl
 from . import tables
 from .tables import Bag, Heads
 
-EPSILON = tl.constexpr(tables.EPSILON)
+PRIOR = tl.constexpr(tables.PRIOR)
 FIRST_FACTOR, SECOND_FACTOR = tl.constexpr(tables.FIRST_FACTOR), tl.constexpr(tables.SECOND_FACTOR)
 MIX_FACTOR = tl.constexpr(tables.MIX_FACTOR)
 FIRST_SHIFT, SECOND_SHIFT = tl.constexpr(tables.FIRST_SHIFT), tl.constexpr(tables.SECOND_SHIFT)
@@ -63,7 +63,7 @@ def _features(
         scale = tl.load(gains + 2 * single, mask=known, other=0.0)
         sums += scale[:, None] * values.to(tl.float32)
         weights += tl.load(gains + 2 * single + 1, mask=known, other=0.0)
-    return tl.sum(sums, 0) / (tl.sum(weights, 0) + EPSILON)
+    return tl.sum(sums, 0) / (tl.sum(weights, 0) + PRIOR)
 
 
 @triton.jit

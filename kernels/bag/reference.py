@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .tables import EPSILON, Bag, Heads, bucket
+from .tables import PRIOR, Bag, Heads, bucket
 
 
 def _rows(tokens: np.ndarray, bag: Bag) -> list[int]:
@@ -29,7 +29,7 @@ def pool(ids: np.ndarray, offsets: np.ndarray, bag: Bag) -> np.ndarray:
         for row in _rows(ids[a:b], bag):
             out[u] += bag.gains[row, 0] * bag.rows[row].astype(np.float32)
             weight += bag.gains[row, 1]
-        out[u] /= weight + np.float32(EPSILON)
+        out[u] /= weight + np.float32(PRIOR)
     return out
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-EPSILON = 1e-6  # keeps a unit without weight at h = 0
+PRIOR = 1.0  # weight of no evidence: draws the features of short units, and of units without weight, to 0
 FIRST_FACTOR, SECOND_FACTOR, MIX_FACTOR = 0x9E3779B1, 0x85EBCA77, 0x2C1B3C6D
 FIRST_SHIFT, SECOND_SHIFT = 15, 12
 _LINE = 64  # bytes of a cache line

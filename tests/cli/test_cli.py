@@ -200,11 +200,13 @@ def test_a_reader_that_goes_away(scores: Path) -> None:
 
 
 def test_metrics_lists_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
-    from affectcore.metrics import METRICS
+    from affectcore.metrics.registry import METRICS, ON_REQUEST
 
     assert main(["metrics"]) == EXIT_DONE
     listed = capsys.readouterr().out
-    assert [line.split()[0] for line in listed.splitlines()[1:] if not line.startswith(" ")] == list(METRICS)
+    names = [line.split()[0] for line in listed.splitlines()[1:] if line and not line.startswith(" ")]
+    assert names == [metric.name for metric in METRICS.values() if metric.group not in ON_REQUEST]
+    assert "emonet (40)" in listed
     assert main(["metrics", "vader_compound"]) == EXIT_DONE
     text = " ".join(capsys.readouterr().out.split())
     for part in ("Hutto & Gilbert 2014", "exact to vaderSentiment 3.3.2", "version 1", "[-1, 1]"):
@@ -236,7 +238,9 @@ def test_score_options_reach_the_engine(dump: Path, capsys: pytest.CaptureFixtur
     assert main([*args, "--quiet"]) == EXIT_DONE
     assert capsys.readouterr().err == ""
     (part,) = output.glob("*.parquet")
-    assert pq.read_schema(part).names == ["prompt_id", "caps", "n_bytes", "n_words", "n_invalid_bytes"]
+    assert pq.read_schema(part).names == [
+        *("prompt_id", "caps", "n_bytes", "n_words", "n_segments", "n_tokens", "n_invalid_bytes")
+    ]
     assert main([*args, "--resume"]) == EXIT_DONE
     message = capsys.readouterr().err
     assert "scored 0 rows" in message or "finished by an earlier run" in message

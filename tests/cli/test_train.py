@@ -75,8 +75,9 @@ def test_every_option_has_an_environment_twin_and_shows_its_default() -> None:
             if parameter.param_type_name == "argument" or parameter.name == "help":
                 continue
             long = max(parameter.opts, key=len).removeprefix("--").replace("-", "_").upper()
-            assert parameter.envvar == f"AFFECTCORE_{long}"
-            assert f"env var: AFFECTCORE_{long}; {'required' if parameter.required else 'default: '}" in text
+            # AFFECTCORE_DATA names the folder of the published data sets.
+            assert parameter.envvar == f"AFFECTCORE_{long.replace('DATA', 'LABELLED')}"
+            assert f"env var: {parameter.envvar}; {'required' if parameter.required else 'default: '}" in text
 
 
 def test_train_eval_models(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def test_reference_is_the_formula() -> None:
         unit = ids[a:b]
         numbers = np.concatenate([unit, 50 + bag.bucket(unit[:-1], unit[1:], 64)]).astype(np.int64)
         scale, weight = rows.gains.astype(np.float64)[numbers].T
-        h = scale @ rows.rows[numbers].astype(np.float64) / (weight.sum() + 1e-6)
+        h = scale @ rows.rows[numbers].astype(np.float64) / (weight.sum() + 1)
         np.testing.assert_allclose(features[u], h, rtol=1e-4, atol=1e-4)
         z = np.maximum(h @ heads.hidden + heads.hidden_bias, 0)
         np.testing.assert_allclose(logits[u], z @ heads.weight + heads.bias, rtol=1e-4, atol=2e-3)

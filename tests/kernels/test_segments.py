@@ -97,7 +97,7 @@ SHAPES: dict[str, list[bytes]] = {
     "white space only": [b" \n\t \n", b"\n"],
     "punctuation only": [b"...", b"!?", b"```"],
     "open fence": [b"a\n```\nb. c", b"~~~\n```\nx\n~~~\ny"],
-    "long": [b"word " * 450, b"x" * 2300, "é".encode() * 1100, b"\x80" * 2100],
+    "long": [b"word " * 210, b"x" * 1030, b"x" + "é".encode() * 515, b"\x80" * 1030],
     "marks at the end of lines": [b"One.\nTwo.) \nThree.*\n", b"a.b.c. D"],
     "cut sequences": [b"Hi\xe2\x80", b"Hi\xe3\x80", b"\xef\xbc", b"Hi.\xe2\x80\x9d Oh"],
 }

@@ -80,7 +80,7 @@ def test_licence_and_source_travel_with_the_lists() -> None:
 
 
 def test_names_are_column_names() -> None:
-    assert emonet.NAMES[:3] == ("emonet_amusement", "emonet_elation", "emonet_pleasure_ecstasy")
+    assert emonet.NAMES[:3] == ("emonet_amusement", "emonet_elation", "emonet_pleasure")
     assert emonet.NAMES[-1] == "emonet_jealousy_envy"
     assert all(re.fullmatch(r"emonet(_[a-z]+)+", name) for name in emonet.NAMES)
 

@@ -35,12 +35,12 @@ class Lengths:
     def __init__(self, **settings: str) -> None:
         self.settings = {"scorer": "lengths", **settings}
 
-    def score_array(self, texts: pa.Array) -> pa.RecordBatch:
+    def score_units(self, texts: pa.Array) -> tuple[pa.RecordBatch, Any]:
         texts = texts.cast(pa.large_binary())
         length = pc.binary_length(texts).cast(pa.int32())
         letters = pc.count_substring(texts, "e").cast(pa.float32())
         share = pc.divide(letters, pc.max_element_wise(length.cast(pa.float32()), 1.0, skip_nulls=False))
-        return pa.RecordBatch.from_arrays([length, share.cast(pa.float32())], schema=self.schema)
+        return pa.RecordBatch.from_arrays([length, share.cast(pa.float32())], schema=self.schema), None
 
     def provenance(self) -> dict[str, str]:
         return self.settings
@@ -59,7 +59,7 @@ def lines(data: pa.Table) -> bytes:
 
 
 def expected(data: pa.Table) -> list[dict[str, Any]]:
-    scores = pa.Table.from_batches([Lengths().score_array(data["text"].combine_chunks())])
+    scores = pa.Table.from_batches([Lengths().score_units(data["text"].combine_chunks())[0]])
     return pa.table({"id": data["id"], "n_len": scores["n_len"], "e_share": scores["e_share"]}).to_pylist()
 
 
@@ -375,10 +375,10 @@ def test_every_input_fails(tmp_path: Path, name: str) -> None:
 
 def test_a_scorer_that_raises(dumps: Path, tmp_path: Path) -> None:
     class Broken(Lengths):
-        def score_array(self, texts: pa.Array) -> pa.RecordBatch:
+        def score_units(self, texts: pa.Array) -> tuple[pa.RecordBatch, Any]:
             if " text 105" in texts.to_pylist():
                 raise RuntimeError("broken")
-            return super().score_array(texts)
+            return super().score_units(texts)
 
     with pytest.raises(RuntimeError, match="broken"):
         score(dumps, tmp_path / "out", scorer=Broken())
@@ -480,10 +480,10 @@ def test_two_runs_into_one_folder(dumps: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     class Nosy(Lengths):
-        def score_array(self, texts: pa.Array) -> pa.RecordBatch:
+        def score_units(self, texts: pa.Array) -> tuple[pa.RecordBatch, Any]:
             with pytest.raises(OutputError, match="another run is writing"):
                 score(dumps, out, resume=True)
-            return super().score_array(texts)
+            return super().score_units(texts)
 
     score(dumps, out, scorer=Nosy(), threads=1)
     assert rows(out) == expected(table(20)) + expected(table(15, 100))
@@ -496,9 +496,9 @@ from affectcore.pipeline.run import score_dataset
 
 class Slow:
     schema = pa.schema([("n_len", pa.int32())])
-    def score_array(self, texts):
+    def score_units(self, texts):
         time.sleep(float(sys.argv[3]))
-        return pa.RecordBatch.from_arrays([pc.binary_length(texts).cast(pa.int32())], schema=self.schema)
+        return pa.RecordBatch.from_arrays([pc.binary_length(texts).cast(pa.int32())], schema=self.schema), None
     def provenance(self):
         return {"scorer": "slow"}
 
@@ -598,8 +598,8 @@ from affectcore.pipeline.run import score_dataset
 
 class Lengths:
     schema = pa.schema([("n_len", pa.int32())])
-    def score_array(self, texts):
-        return pa.RecordBatch.from_arrays([pc.binary_length(texts).cast(pa.int32())], schema=self.schema)
+    def score_units(self, texts):
+        return pa.RecordBatch.from_arrays([pc.binary_length(texts).cast(pa.int32())], schema=self.schema), None
     def provenance(self):
         return {"scorer": "lengths"}
 
@@ -636,3 +636,38 @@ def write_large(path: Path, text: str, n: int) -> None:
         else:
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, data.schema) as writer:
                 writer.write_table(data)
+
+
+class Words(Lengths):
+    """A scorer of units: a row per word."""
+
+    schema = pa.schema([("word", pa.string())], metadata={"affectcore": '{"scorer": "words"}'})
+
+    def score_units(self, texts: pa.Array) -> tuple[pa.RecordBatch, Any]:
+        words = pc.utf8_split_whitespace(texts.cast(pa.string()))
+        parents = pc.list_parent_indices(words).to_numpy()
+        return pa.RecordBatch.from_arrays([pc.list_flatten(words)], schema=self.schema), parents
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "folder"])
+def test_units_repeat_what_is_kept(tmp_path: Path, name: str) -> None:
+    table = pa.table({"text": ["a b", None, "", "c", "d e f"] * 200, "id": range(1000)})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=100)
+    out = tmp_path / name
+    report = score_dataset(tmp_path / "in.parquet", out, scorer=Words(), part_bytes=500, batch_bytes=200)
+    found = pa.concat_tables([pq.read_table(path) for path in report.outputs])
+    wanted = [
+        (i, w) for i, t in enumerate(table["text"].to_pylist()) for w in (t.split() or [""] if t is not None else ())
+    ]
+    assert list(zip(found["id"].to_pylist(), found["word"].to_pylist())) == wanted
+    assert (report.n_rows, report.n_units) == (1000, 1400)
+    if name == "folder":
+        # Going on counts rows of the input, not units.
+        last = sorted(report.outputs)[-1]
+        lines = (out / "_manifest.jsonl").read_text().splitlines()
+        (out / "_manifest.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+        last.unlink()
+        again = score_dataset(
+            tmp_path / "in.parquet", out, scorer=Words(), part_bytes=500, batch_bytes=200, resume=True
+        )
+        assert pa.concat_tables([pq.read_table(path) for path in sorted(again.outputs)]).equals(found)
