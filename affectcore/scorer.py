@@ -98,6 +98,8 @@ class Scorer:
             raise UsageError(str(error)) from None
         self._names = {m.name for m in self.metrics}
         self._logits = tuple(f"logit_{label}" for head in heads for label in head.labels) if logits else ()
+        # Columns whose NaN means that there is no value.
+        self._nullable = {*self._logits, *(m.name for m in self.metrics if m.needs_model)}
         self._needs_model = bool(self._logits) or any(m.needs_model for m in self.metrics)
         self.schema = pa.schema(
             [
@@ -160,6 +162,8 @@ class Scorer:
         parents
             int64, one number of a text per row; None where each text is one row.
         """
+        if self.unit == "segment" and texts.null_count:
+            texts = texts.fill_null("")  # under a null there can be bytes, and they are no text
         values, offsets = ragged(texts)
         run = pool.map if pool else map
         parts = list(run(lambda cut: self._score_block(values, offsets[cut[0] : cut[1] + 1]), blocks(offsets)))
@@ -264,11 +268,6 @@ class Scorer:
         if parents is not None:
             kept = [column.take(pa.array(parents)) for column in kept]
         return pa.RecordBatch.from_arrays([*kept, *scores.columns], schema=schema)
-
-    @property
-    def _nullable(self) -> set[str]:
-        """Columns whose NaN means that there is no value."""
-        return {*self._logits, *(m.name for m in self.metrics if m.needs_model)}
 
     def _score_block(self, values: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Score documents of one block: the schema's columns by name, and for segments `n`, those of each document."""

@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -250,8 +250,3 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise InputError(path, "not found", "this is no model directory, or one that is not whole")
     return path
-
-
-def calibrated(head: Head, scale: np.ndarray, shift: np.ndarray, thresholds: np.ndarray) -> Head:
-    """Return the head with another calibration."""
-    return replace(head, scale=scale, shift=shift, thresholds=thresholds)

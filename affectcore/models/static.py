@@ -75,8 +75,8 @@ class Static(Model):
 
     @property
     def width(self) -> int:
-        """The number of frozen features: the width of the hidden layer."""
-        return int(self._arrays["hidden_bias"].shape[0])
+        """The number of frozen features: of the hidden layer, or of the pooled vectors where there is none."""
+        return int(self._arrays["hidden_bias"].shape[0] or self._arrays["rows"].shape[1])
 
     def _load_tables(self, backend: str) -> Tables:
         text = base._existing(self.directory / "tokenizer.json").read_text(encoding="utf-8")
@@ -134,7 +134,7 @@ class Static(Model):
         return Scored(logits, dispatch.fetch(found.first), cuts, dispatch.fetch(found.kind), n_tokens, n_segments)
 
     def features(self, texts: pa.Array, backend: str = "numba") -> np.ndarray:
-        """Return the hidden layer's values: means over a text's passages, weighted by their tokens."""
+        """Return the values that the heads see: means over a text's passages, weighted by their tokens."""
         eye = np.eye(self.width, dtype=np.float32)
         nothing = np.zeros(self.width, np.float32)
         head = Head("features", "regression", (), (), eye, nothing, nothing, nothing, nothing)

@@ -116,7 +116,7 @@ def test_every_entry_counts_for_its_categories(backend: str) -> None:
         ("nothing of the kind here", {}),
         ("happy joyful enjoy joys", {}),
         ("Such JOY, such joy!", {"elation": 50.0}),
-        ("bliss and more words", {"pleasure_ecstasy": 25.0, "contentment": 25.0}),
+        ("bliss and more words", {"pleasure": 25.0, "contentment": 25.0}),
         ("benign envy hurts a", {"longing": 25.0, "jealousy_envy": 25.0}),
         ("butterflies in the stomach", {"infatuation": 25.0}),
         ("butterflies in the garden", {}),

@@ -112,6 +112,14 @@ def test_segments_are_rows() -> None:
     assert sum(table["n_words"].to_pylist()) == len(text.split())
 
 
+def test_bytes_under_a_null_are_no_text() -> None:
+    buffers = pa.array(["I hate it. Go.", "Fine."], pa.string()).buffers()
+    texts = pa.Array.from_buffers(pa.string(), 2, [pa.py_buffer(b"\x02"), *buffers[1:]])
+    assert texts.to_pylist() == [None, "Fine."]
+    assert len(ac.Scorer(metrics="n_words", unit="segment").score(texts)) == 1
+    assert ac.Scorer(metrics="emotion_anger").score(texts)["emotion_anger"].null_count == 1
+
+
 @given(rows=st.lists(st.one_of(st.none(), documents()), max_size=20), data=st.data())
 @settings(max_examples=40)
 def test_scores_do_not_depend_on_batching(rows: list[bytes | None], data: st.DataObject) -> None:
