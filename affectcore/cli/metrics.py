@@ -36,7 +36,10 @@ def metrics(
     if name is None:
         console.print(_table(chosen))
         groups = ", ".join(f"{group} ({len(GROUPS[group])})" for group in ON_REQUEST)
-        console.print(f"\n  Written only when asked for: the groups {groups}; affectcore metrics GROUP explains them.")
+        console.print(
+            f"\n  Written only when asked for: the groups {groups}; affectcore metrics GROUP explains them.",
+            soft_wrap=True,
+        )
         return
     for number, metric in enumerate(chosen):
         if number:
