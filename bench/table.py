@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-COLUMNS = ("", "documents", "MB", "median", "20% to 80%", "MB/s", "× vaderSentiment", "peak MB", "note")
+COLUMNS = ("", "documents", "MB", "median", "20% to 80%", "MB/s", "× peer", "peak MB", "note")
 _WIDTH = 200  # where the output is no terminal
 _ORDER = (*SECTIONS, "Memory", "Start-up")
 

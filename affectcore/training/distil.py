@@ -412,10 +412,26 @@ def main() -> None:
     framed = np.arange(len(texts) - counts["negations"], len(texts))
     student = train(encoded(texts), teacher, labels, vectors, settings, framed, follow)
     arrays = quantize(student)
+    whole = outputs(student, dev_rows["goemotions"])[:, :28]
+    with torch.no_grad():
+        table = arrays["rows"] * arrays["gains"][:, :1] / arrays["gains"][:, 1:]
+        student.rows.weight[:, :-1] = torch.from_numpy(table)
+    rounded = outputs(student, dev_rows["goemotions"])[:, :28]
+    limits = choose_thresholds(1 / (1 + np.exp(-whole)), dev["goemotions"].y).values
+    limits = np.log(limits / (1 - limits))
+    same = (whole >= limits) == (rounded >= limits)
+    quantization = {
+        "largest_difference": float(np.abs(whole - rounded).max()),
+        "same_decisions": float(same.mean()),
+        "texts_with_all_the_same": float(same.all(axis=1).mean()),
+    }
+    print(json.dumps(quantization), flush=True)
     arrays["weight"] = student.out.weight.detach().numpy().T.copy()
     arrays["bias"] = student.out.bias.detach().numpy()
     save_file(arrays, out / "model.safetensors")
-    (out / "training.json").write_text(json.dumps({"settings": settings, "texts": counts, "log": log}, indent=1))
+    (out / "training.json").write_text(
+        json.dumps({"settings": settings, "texts": counts, "log": log, "quantization": quantization}, indent=1)
+    )
     (out / "tokenizer.json").write_bytes((options["teacher"] / "tokenizer.json").read_bytes())
 
 
