@@ -48,7 +48,7 @@ class Scorer:
     backend
         `auto` (the CPU kernels), `numba`, `triton` (a GPU) or `reference` (plain Python: slow, for checking).
     logits
-        Also write the logits of the model's heads, as `logit_<label>`.
+        Also write the logits of the model's heads: `logit_<label>` of emotions, `logit_<column>` of other heads.
     vader
         `exact`: equal to vaderSentiment 3.3.2. `corrected`: its rules mended where they misfire
         (`affectcore.kernels.tone` lists how).
@@ -97,7 +97,7 @@ class Scorer:
         except dispatch.BackendError as error:
             raise UsageError(str(error)) from None
         self._names = {m.name for m in self.metrics}
-        self._logits = tuple(f"logit_{label}" for head in heads for label in head.labels) if logits else ()
+        self._logits = tuple(name for head in heads for name in head.logit_columns) if logits else ()
         # Columns whose NaN means that there is no value.
         self._nullable = {*self._logits, *(m.name for m in self.metrics if m.needs_model)}
         self._needs_model = bool(self._logits) or any(m.needs_model for m in self.metrics)

@@ -110,7 +110,7 @@ def score(
     backend
         `reference`, `numba` or `triton`.
     logits
-        Also return the logits, as `logit_<label>`: NaN where a text has no words.
+        Also return the logits, as `Head.logit_columns`: NaN where a text has no words.
 
     Returns
     -------
@@ -121,11 +121,11 @@ def score(
     out: dict[str, np.ndarray] = {}
     everything = any(name.split("_")[0] in taxonomy.TAXONOMIES for name in names)
     for head, (raw, activated) in zip(model.heads, scores(model.heads, scored, unit)):
-        for k, (label, column) in enumerate(zip(head.labels, head.columns)):
+        for k, (column, logit) in enumerate(zip(head.columns, head.logit_columns)):
             if everything or column in names:
                 out[column] = np.ascontiguousarray(activated[:, k])
             if logits:
-                out[f"logit_{label}"] = np.ascontiguousarray(raw[:, k])
+                out[logit] = np.ascontiguousarray(raw[:, k])
     for name, entry in taxonomy.TAXONOMIES.items():
         columns = [f"{name}_{label}" for label in entry.labels]
         if not set(columns).isdisjoint(names):

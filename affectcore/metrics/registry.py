@@ -420,7 +420,8 @@ def select(
     Raises
     ------
     UsageError
-        If a name is unknown (the message proposes the nearest one), needs another model, or no name is given.
+        If a name is unknown (the message proposes the nearest one), needs another model, no name is given, or a column
+        of the heads is called like another metric.
     """
     known = {**METRICS, **({} if heads is None else _of_heads(heads))}
     groups: dict[str, list[str]] = {}
@@ -480,6 +481,11 @@ def _of_heads(heads: Iterable[Head]) -> dict[str, Metric]:
     own = {}
     for head in heads:
         for label, column in zip(head.labels, head.columns):
+            if column in METRICS and METRICS[column].group not in ("emotion", "vad"):
+                raise UsageError(
+                    f"the head {head.name!r} has a column {column!r}, which is another metric's: "
+                    "train it under another name"
+                )
             if column not in METRICS:
                 regression = head.kind == "regression"
                 own[column] = Metric(

@@ -74,6 +74,11 @@ class Head:
     level: Literal["passage", "document"] = "document"
     info: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def logit_columns(self) -> tuple[str, ...]:
+        """Names of the columns of logits: `logit_<label>` for emotions; a user's labels may be called like these."""
+        return tuple(f"logit_{name}" for name in (self.labels if self.name == "emotion" else self.columns))
+
 
 class Model(abc.ABC):
     """Features of texts, and heads on them."""

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,17 @@ def test_heads_of_a_user(model: Static, tmp_path: Path) -> None:
     features = model.features(pa.array(["I love this."]))
     assert row["mine_a"] == pytest.approx(1 / (1 + np.exp(-features.sum())), abs=1e-5)
     assert json.loads(scorer.schema.metadata[b"affectcore"])["model"] == "mine"
+
+
+def test_labels_and_columns_of_a_user_may_not_clash(model: Static, tmp_path: Path) -> None:
+    same = replace(own_head(model), labels=("joy", "b"))
+    base.save_heads(tmp_path / "mine", model, [same], "")
+    names = ac.Scorer(model=str(tmp_path / "mine"), logits=True).score(["x"]).column_names
+    assert {"logit_joy", "logit_mine_a", "logit_valence"} <= set(names)
+    assert len(names) == len(set(names))
+    base.save_heads(tmp_path / "clash", model, [replace(own_head(model, "clash"), columns=("hedges", "b"))], "")
+    with pytest.raises(UsageError, match="'clash' has a column 'hedges'"):
+        ac.Scorer(model=str(tmp_path / "clash"))
 
 
 def test_heads_on_another_version_of_the_model_are_refused(model: Static, tmp_path: Path) -> None:
