@@ -301,14 +301,16 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
     return out
 
 
-def compile_one(target: GPUTarget, fn: Any, types: dict[str, str], constants: dict[str, Any], warps: int) -> Any:
+def compile_one(
+    target: GPUTarget, fn: Any, types: dict[str, str], constants: dict[str, Any], warps: int, **options: Any
+) -> Any:
     signature = {name: types.get(name, "constexpr") for name in fn.arg_names}
     unknown = set(types) - set(fn.arg_names) | {n for n, t in signature.items() if t == "constexpr"} - set(constants)
     if unknown:
         raise SystemExit(f"{fn.fn.__name__}: arguments {sorted(unknown)} do not fit")
     aligned = {(k,): [["tt.divisibility", 16]] for k, name in enumerate(fn.arg_names) if signature[name][0] == "*"}
     source = ASTSource(fn, signature=signature, constexprs=constants, attrs=aligned)
-    return triton.compile(source, target=target, options={"num_warps": warps, "enable_fp_fusion": False})
+    return triton.compile(source, target=target, options={"num_warps": warps, "enable_fp_fusion": False, **options})
 
 
 def resources(target: GPUTarget, kernel: Any) -> dict[str, int]:

@@ -7,18 +7,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 
+def compile_all(script: str, cache: Path, *arguments: str) -> Any:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(cache)
+    path = Path(__file__).with_name(script)
+    run = subprocess.run(
+        [sys.executable, path, *arguments], env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
-    script = Path(__file__).with_name("compile_offline.py")
-    run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)  # type: ignore[no-any-return]
+    return compile_all("compile_offline.py", tmp_path_factory.mktemp("triton"))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def encoder_table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return compile_all("compile_encoder.py", tmp_path_factory.mktemp("triton"))  # type: ignore[no-any-return]
 
 
 def test_all_targets_are_there(table: dict[str, dict[str, object]]) -> None:
@@ -42,3 +54,45 @@ def test_table_rows_load_16_bytes_a_lane(table: dict[str, dict[str, object]]) ->
         assert isinstance(counts, dict)
         assert counts["128"] >= 2, key
         assert not {"8", "16"} & counts.keys(), key
+
+
+LIMITS = {"sm_80": 99 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
+"""Bytes of shared memory a program may take; sm_80 has 163 KB, but the GPUs of its generation share its tiles."""
+
+
+def test_encoder_kernels_do_not_spill(encoder_table: dict[str, Any]) -> None:
+    kernels = encoder_table["kernels"]
+    assert len(kernels) >= 60
+    assert {key: entry["spills"] for key, entry in kernels.items() if entry["spills"]} == {}
+
+
+def test_encoder_kernels_fit_into_shared_memory(encoder_table: dict[str, Any]) -> None:
+    for key, entry in encoder_table["kernels"].items():
+        assert entry["shared"] <= LIMITS[key.split()[-1]], key
+
+
+def test_encoder_kernels_use_tensor_cores(encoder_table: dict[str, Any]) -> None:
+    found = {key: entry["tensor"] for key, entry in encoder_table["kernels"].items() if " bf16 " in key}
+    products = {key: names for key, names in found.items() if key.startswith(("linear", "gated", "attention"))}
+    assert len(products) >= 24
+    newest = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "v_mfma"}
+    for key, names in products.items():
+        # Those of sm_90 and sm_100 take 64 rows at least, more than the tiles of first queries have.
+        assert names if "first queries" in key else newest[key.split()[-1]] in names, key
+
+
+def test_encoder_kernels_take_what_the_table_says(encoder_table: dict[str, Any]) -> None:
+    path = Path(__file__).with_name("encoder_kernels.json")
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    assert recorded["kernels"].keys() == encoder_table["kernels"].keys()
+    if recorded["triton"] != encoder_table["triton"]:
+        pytest.skip(f"the table is of triton {recorded['triton']}, here is {encoder_table['triton']}: other compilers")
+    assert recorded["kernels"] == encoder_table["kernels"], f"python {path.parent}/compile_encoder.py > {path}"
+
+
+def test_encoder_launchers_compile_what_they_start(tmp_path: Path) -> None:
+    compiled = compile_all("compile_encoder.py", tmp_path, "--launch")
+    assert set(compiled) == {
+        f"_{name}_kernel" for name in ("embed", "linear", "rotate", "attention", "add_norm", "mean", "out")
+    }
+    assert sum(compiled.values()) >= 20  # plain and gated, first queries and all, with and without each option
