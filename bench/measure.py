@@ -11,7 +11,12 @@ from typing import Any
 from corpus import Corpus
 from machine import Neighbours
 
-SECTIONS = ("Limits", "Ops", "Tokens", "Long answers", "Emotions", "Emoji", "Files")
+SECTIONS = (
+    *("Limits", "Ops", "Tokens", "Long answers", "Emotions", "Encoder ops, one thread"),
+    *("Encoder, 6 layers of 384, comments", "Encoder, 6 layers of 384, answers"),
+    *("Encoder, 12 layers of 768, comments", "Encoder, 12 layers of 768, answers"),
+    *("Emoji", "Files"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class Contender:
         Names of further contenders to compare the throughput with; the table's note says so.
     note
         What else the table should say.
+    n_tokens
+        Tokens that one call handles, for the table's tokens/s.
+    flops
+        Operations that one call needs; with `rate`, the name of the contender whose rate of operations is the measure,
+        the table tells the share.
     once
         True for what takes too long to be timed in every round.
     """
@@ -43,6 +53,9 @@ class Contender:
     peer: str = ""
     versus: Sequence[str] = ()
     note: str = ""
+    n_tokens: int = 0
+    flops: float = 0.0
+    rate: str = ""
     once: bool = False
     seconds: list[float] = field(default_factory=list)
 

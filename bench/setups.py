@@ -15,7 +15,7 @@ from affectcore import lexicons
 from affectcore.arrow import blocks as cut
 from affectcore.arrow import ragged
 from affectcore.kernels import activations, bag, segments, tone, wordpiece, words
-from affectcore.models.static import PASSAGE_BYTES
+from affectcore.models.base import PASSAGE_BYTES
 
 Call = Callable[[], Any]
 

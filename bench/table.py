@@ -84,7 +84,8 @@ def _cells(row: Row, together: list[Row]) -> tuple[str, ...]:
     seconds = np.array(row["seconds"])
     low, median, high = np.quantile(seconds, [0.2, 0.5, 0.8])
     n_bytes, n_docs = row.get("n_bytes", 0), row.get("n_docs", 0)
-    notes = [row["note"]] if row.get("note") else []
+    notes = list(_encoder(row, together))
+    notes += [row["note"]] if row.get("note") else []
     notes += [_comparison(row, name, together) for name in row.get("versus", ())]
     peer = row.get("peer")
     return (
@@ -107,6 +108,20 @@ def _ratio(row: Row, name: str, together: list[Row]) -> float:
     if len(a) != len(b):
         a, b = np.median(a), np.median(b)
     return float(np.median((row["n_bytes"] / a) / (other["n_bytes"] / b)))
+
+
+def _encoder(row: Row, together: list[Row]) -> Iterator[str]:
+    """Yield what is said of encoders: texts and tokens a second, and the share of another contender's operations."""
+    median = np.median(row["seconds"])
+    if row.get("n_tokens"):
+        yield f"{_digits(row['n_docs'] / median)} texts/s"
+        yield f"{_digits(row['n_tokens'] / median)} tokens/s"
+    if row.get("rate"):
+        other = next(r for r in together if r["name"] == row["rate"])
+        share = np.median((row["flops"] / np.array(row["seconds"])) / (other["flops"] / np.array(other["seconds"])))
+        yield f"{share:.0%} of the rate of: {row['rate']}"
+    elif row.get("flops"):
+        yield f"{_digits(row['flops'] / median / 1e9)} GFLOP/s"
 
 
 def _comparison(row: Row, name: str, together: list[Row]) -> str:
