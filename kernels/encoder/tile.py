@@ -22,7 +22,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -36,6 +36,10 @@ PANEL = 3
 
 
 def _features() -> dict[str, bool]:
+    """Return what Numba compiles for: this CPU's features, or those that its settings name."""
+    if config.CPU_FEATURES or config.CPU_NAME:
+        named = (config.CPU_FEATURES or "").split(",")
+        return {name.strip()[1:]: True for name in named if name.strip().startswith("+")}
     try:
         return dict(llvm.get_host_cpu_features())
     except RuntimeError:
