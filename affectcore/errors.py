@@ -50,6 +50,26 @@ class InputError(AffectcoreError):
         super().__init__(f"{where}: {reason}" + (f" ({remedy})" if remedy else ""))
 
 
+class TextError(UsageError):
+    """A text that the settings refuse.
+
+    Parameters
+    ----------
+    number
+        Zero-based number of the text among those given.
+    reason, remedy
+        As of `InputError`.
+    where
+        What messages call the text; default: ``text <number>``.
+    """
+
+    def __init__(self, number: int, reason: str, remedy: str, where: str = "") -> None:
+        self.number = number
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(f"{where or f'text {number}'}: {reason} ({remedy})")
+
+
 class OutputError(AffectcoreError):
     """An output that cannot be written: it exists, its folder is read-only, or the disk is full."""
 

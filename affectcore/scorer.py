@@ -37,7 +37,9 @@ class Scorer:
     ----------
     model
         `static` (the default): the embedded model with heads for emotions and valence, arousal, dominance. `none`:
-        lexical metrics only. Or a model directory, for example one that `affectcore train` made.
+        lexical metrics only. `mini`: the embedded encoder, slower and better. Or a model directory, for example one
+        that `affectcore train` made, or a checkpoint in Hugging Face's layout: its directory, or its name on the hub if
+        its files are in the hub's cache.
     metrics
         `default` (all that the model allows, but for those that must be asked for), names of metrics or groups,
         comma-separated or as a sequence; see `affectcore metrics`.
@@ -56,6 +58,13 @@ class Scorer:
         Threads that `score` uses; default: the cores this process may use.
     taxonomy
         Also write emotions in coarser taxonomies: `ekman`, `plutchik`, `sentiment`, or several.
+    precision
+        What an encoder computes in: `fp32` (the numbers of transformers), `bf16`, `int8`, or `auto`: int8 for `mini`,
+        whose weights are that, where the CPU has instructions for it; else fp32.
+    long
+        What an encoder makes of documents: `segment` scores every document passage by passage, as the static model
+        does; `window` in windows as long as the model allows; `truncate` keeps the beginning of longer ones and says so
+        in the column `truncated`; `error` refuses them. It does not matter where `unit` is `segment`.
 
     Raises
     ------
@@ -80,6 +89,8 @@ class Scorer:
         vader: str = "exact",
         threads: int | None = None,
         taxonomy: str | Sequence[str] = (),
+        precision: str = "auto",
+        long: str = "segment",
     ) -> None:
         self.unit = _choose("unit", unit, UNITS)
         self.vader = _choose("vader mode", vader, VADER_MODES)
@@ -87,11 +98,12 @@ class Scorer:
             raise UsageError(f"threads must be 1 or more, not {threads}")
         self.threads = threads or usable_cores()
         self.model = str(model)
-        self._model = _load_model(self.model)
+        self._model = _load_model(self.model, precision, long)
         heads = self._model.heads if self._model else ()
+        counts = self._model.counts if self._model else ()
         if logits and not heads:
             raise UsageError("logits need a model with heads, and model none has none: leave logits out or model in")
-        self.metrics = registry.select(metrics, heads, taxonomy)
+        self.metrics = registry.select(metrics, heads, taxonomy, counts)
         try:
             self.backend = dispatch.check(backend)
         except dispatch.BackendError as error:
@@ -100,6 +112,7 @@ class Scorer:
         self._logits = tuple(name for head in heads for name in head.logit_columns) if logits else ()
         # Columns whose NaN means that there is no value.
         self._nullable = {*self._logits, *(m.name for m in self.metrics if m.needs_model)}
+        self.batch_bytes = self._model.batch_bytes if self._model else 8 << 20
         self._needs_model = bool(self._logits) or any(m.needs_model for m in self.metrics)
         self.schema = pa.schema(
             [
@@ -121,6 +134,7 @@ class Scorer:
             "vader": self.vader,
             "backend": self.backend,
             "logits": bool(self._logits),
+            **(self._model.settings(self.backend) if self._model else {}),
             "metrics": {m.name: m.version for m in self.metrics},
         }
 
@@ -167,8 +181,13 @@ class Scorer:
         values, offsets = ragged(texts)
         run = pool.map if pool else map
         parts = list(run(lambda cut: self._score_block(values, offsets[cut[0] : cut[1] + 1]), blocks(offsets)))
+        whole: dict[str, Any] = {}
+        if self._needs_model and self._model.deals and len(texts):
+            whole = self._score_model(values, offsets, pool)
         columns = {
-            name: np.concatenate([part[name] for part in parts])
+            name: whole[name]
+            if name in whole
+            else np.concatenate([part[name] for part in parts])
             if parts
             else np.empty(0, self.schema.field(name).type.to_pandas_dtype())
             for name in self.schema.names
@@ -289,18 +308,8 @@ class Scorer:
                 "segment_start": start.astype(np.int32),
                 "segment_kind": found.kind,
             }
-        if self._needs_model and self._model:
-            from affectcore.metrics import emotion
-
-            out |= emotion.score(
-                values,
-                offsets,
-                self._names,
-                self._model,
-                unit=self.unit,
-                backend=self.backend,
-                logits=bool(self._logits),
-            )
+        if self._needs_model and not self._model.deals:
+            out |= self._score_model(values, offsets)
         if not self._names.isdisjoint(lexical.NAMES):
             corrected = self.vader == "corrected"
             out |= lexical.score(values, bounds, self._names, backend=self.backend, corrected=corrected)
@@ -309,6 +318,44 @@ class Scorer:
 
             out |= emonet.score(values, bounds, self._names, backend=self.backend)
         return out
+
+    def _score_model(
+        self, values: np.ndarray, offsets: np.ndarray, pool: ThreadPoolExecutor | None = None
+    ) -> dict[str, np.ndarray]:
+        from affectcore.metrics import emotion
+
+        return emotion.score(
+            values,
+            offsets,
+            self._names,
+            self._model,
+            unit=self.unit,
+            backend=self.backend,
+            logits=bool(self._logits),
+            pool=pool,
+        )
+
+    @property
+    def work(self) -> Any:
+        """What an encoder has done so far, an `affectcore.models.encoder.Report`; None for other models."""
+        return getattr(self._model, "report", None)
+
+    def unscored(self, texts: pa.Array, scores: pa.RecordBatch, parents: Any = None) -> list[int]:
+        """Number the texts that the model's scores are missing of because its logits are not finite.
+
+        Parameters
+        ----------
+        texts, scores, parents
+            What `score_units` was given, and what it returned.
+        """
+        bad = np.zeros(scores.num_rows, bool)
+        for name in self._nullable.difference(self._logits):
+            if scores.column(name).null_count:
+                bad |= scores.column(name).is_null().to_numpy(zero_copy_only=False)
+        if parents is not None:
+            spoken = np.array(scores.column("segment_kind").to_pylist(), object) == "text"
+            return np.unique(parents[bad & spoken]).tolist()  # type: ignore[no-any-return]
+        return np.flatnonzero(bad & texts.is_valid().to_numpy(zero_copy_only=False)).tolist()
 
 
 def _column(values: Any, mask: np.ndarray | None, nullable: bool) -> pa.Array:
@@ -320,12 +367,17 @@ def _column(values: Any, mask: np.ndarray | None, nullable: bool) -> pa.Array:
     return pa.array(values, mask=mask)
 
 
-def _load_model(name: str) -> Any:
-    if name == "none":
-        return None
-    from affectcore.models import base
+def _load_model(name: str, precision: str, long: str) -> Any:
+    model = None
+    if name != "none":
+        from affectcore.models import base
 
-    return base.load(name)
+        model = base.load(name)
+        if hasattr(model, "configured"):
+            return model.configured(precision, long)
+    if (precision, long) != ("auto", "segment"):
+        raise UsageError(f"precision and long are settings of encoders, and model {name} is none: leave them out")
+    return model
 
 
 def score(texts: Any, **settings: Any) -> pa.Table:

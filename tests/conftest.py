@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, settings
 
 # Triton reads this when it is first imported: the tests run its kernels in the interpreter, on CPU tensors.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# Everything that transformers loads here is local; without this it may still ask the hub about it.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 settings.register_profile(
     "default",

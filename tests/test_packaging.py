@@ -43,16 +43,20 @@ def test_contents(wheel: Path) -> None:
         "affectcore/data/demo.jsonl",
         "affectcore/data/negation.tsv",
         "affectcore/lexicons/emonet/LICENSE.txt",
-        "affectcore/models/embedded/static/README.md",
-        "affectcore/models/embedded/static/affect.json",
-        "affectcore/models/embedded/static/model.safetensors",
-        "affectcore/models/embedded/static/tokenizer.json",
+        "affectcore/kernels/encoder/cpu.py",
+        "affectcore/models/embedded/mini/config.json",
+        *(
+            f"affectcore/models/embedded/{model}/{name}"
+            for model in ("mini", "static")
+            for name in ("README.md", "affect.json", "model.safetensors", "tokenizer.json")
+        ),
     }
     assert wanted <= set(names)
     assert len(names) == len(set(names))
-    # What the model adds to an install.
-    files = zipfile.ZipFile(wheel).infolist()
-    assert sum(file.file_size for file in files if file.filename.startswith("affectcore/models/")) < 15e6
+    # What each model adds to an install.
+    for model, most in (("static", 12.5e6), ("mini", 25e6)):
+        files = [f for f in zipfile.ZipFile(wheel).infolist() if f"/embedded/{model}/" in f.filename]
+        assert sum(file.file_size for file in files) < most
     assert not [name for name in names if name.endswith((".pyc", ".nbi", ".nbc")) or "/tests/" in name]
 
 
@@ -66,6 +70,7 @@ def test_installed_wheel_scores(wheel: Path, tmp_path: Path) -> None:
         f"assert ac.__file__.startswith({str(site)!r}), ac.__file__\n"
         "row = ac.Scorer(metrics='vader_compound,emotion_love').score(['I love this!']).to_pylist()[0]\n"
         "assert row['emotion_love'] > 0.5\n"
+        "assert ac.Scorer('mini').provenance()['model'] == 'mini'\n"
         "print(row['vader_compound'])"
     )
     run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)

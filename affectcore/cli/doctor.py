@@ -18,7 +18,11 @@ _KNOWN = (
 )
 _COLUMNS = ("vader_compound", "vader_pos", "vader_neu", "vader_neg")
 _REQUIRED = ("numpy", "pyarrow", "numba", "rich", "typer")
-_OPTIONAL = ("torch", "triton")
+_OPTIONAL = {
+    "torch": "only the triton backend needs it: pip install 'affectcore[gpu]'",
+    "triton": "only the triton backend needs it: pip install 'affectcore[gpu]'",
+    "tokenizers": "only checkpoints of other than BERT's tokenizer need it: pip install 'affectcore[encoder]'",
+}
 
 OK, NOTE, BROKEN = "ok", "note", "BROKEN"
 Line = tuple[str, str, str]  # state, what, detail
@@ -27,7 +31,7 @@ Line = tuple[str, str, str]  # state, what, detail
 def doctor() -> None:
     """Check the installation: versions, backends, cache, word lists, and three sentences with known scores."""
     lines: list[Line] = []
-    for check in (_versions, _cores, _backends, _cache, _lexicons, _demo, _self_check):
+    for check in (_versions, _cores, _backends, _precisions, _cache, _lexicons, _demo, _self_check):
         lines.extend(_run(check))
     # Plain lines, not a table that folds: paths and messages stay whole, to copy.
     width = max(len(what) for _, what, _ in lines)
@@ -62,7 +66,7 @@ def _versions() -> Iterator[Line]:
             if name in _REQUIRED:
                 yield BROKEN, name, f"not installed: pip install {name}"
             else:
-                yield NOTE, name, "not installed; only the triton backend needs it: pip install 'affectcore[gpu]'"
+                yield NOTE, name, f"not installed; {_OPTIONAL[name]}"
 
 
 def _cores() -> Iterator[Line]:
@@ -80,6 +84,15 @@ def _backends() -> Iterator[Line]:
             yield OK, f"backend {name}", "can run"
         else:
             yield (NOTE if name == "triton" else BROKEN), f"backend {name}", state
+
+
+def _precisions() -> Iterator[Line]:
+    from affectcore.kernels.dispatch import why_not
+    from affectcore.kernels.encoder import precisions
+
+    for backend in ("numba", "triton"):
+        if not why_not(backend):
+            yield OK, f"encoders, {backend}", f"in {', '.join(precisions(backend))}"
 
 
 def _cache() -> Iterator[Line]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from affectcore.cli.console import out
-from affectcore.errors import InputError, UsageError
+from affectcore.errors import InputError
+
+_OF_HEADS = ("name", "kind", "labels", "columns")
 
 
 def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="A model, or a model directory, to describe in full.", show_default="list all"
+            metavar="NAME",
+            help="A model, a directory, or a checkpoint in the hub's cache, to describe in full.",
+            show_default="list all",
         ),
     ] = None,
     as_json: Annotated[
@@ -33,6 +38,8 @@ def models(
         return
     console = out()
     console.print(_table(entries))
+    if name is not None and entries[0]["network"]:
+        console.print(_network(entries[0]), soft_wrap=True)
     if name is not None and entries[0]["card"]:
         console.print()
         typer.echo(entries[0]["card"].rstrip())
@@ -44,51 +51,82 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     name_or_path
-        Name of an embedded model, or a model directory.
+        Name of an embedded model, a directory, or the name of a checkpoint in the hub's cache.
 
     Returns
     -------
     dict
         `name`, `content_hash`, `bytes` (of the files), `licence`, `base` (of a directory without a network of its own,
-        else None), `heads` (name, kind, labels, columns, info) and `card` (Markdown).
+        else None), `heads` (name, kind, labels, columns, info), `network` (of encoders, else None: type, layers, width,
+        parameters, max_tokens of a sequence with special ones, non_finite: names of arrays with NaN or infinity) and
+        `card` (Markdown).
 
     Raises
     ------
     UsageError
         There is no such model.
     InputError
-        A file of it is missing or damaged.
+        A file of it is missing or damaged, or it cannot be run.
     """
-    import difflib
-
     from affectcore.models import base
 
-    name, known = str(name_or_path), _embedded()
-    directory = base.EMBEDDED / name if name in known else Path(name_or_path)
-    if not directory.is_dir():
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(f"unknown model {name!r}: {hint}there are {', '.join(known)}, and directories of models")
+    directory = base.locate(name_or_path)
+    path = directory / "README.md"
+    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    files = {
+        "content_hash": base.content_hash(directory),
+        "bytes": sum(file.stat().st_size for file in directory.iterdir() if file.is_file()),
+        "card": card,
+    }
+    if base.is_checkpoint(directory):
+        model: Any = base.load(name_or_path)
+        stated = re.search(r"\A---\n(?:.*\n)*?license: *(\S+)", card)
+        heads = [{key: getattr(head, key) for key in (*_OF_HEADS, "info")} for head in model.heads]
+        own = {"name": model.name, "licence": stated[1] if stated else "not stated", "base": None, "heads": heads}
+        return {**own, **files, "network": _describe_network(model, directory)}
     record = base.read_record(directory)
-    card = directory / "README.md"
     try:
-        heads = [
-            {key: head[key] for key in ("name", "kind", "labels", "columns")} | {"info": head.get("info", {})}
-            for head in record["heads"]
-        ]
+        heads = [{key: head[key] for key in _OF_HEADS} | {"info": head.get("info", {})} for head in record["heads"]]
+        encoder = record.get("network", {}).get("type") == "bert"
         return {
-            "name": directory.resolve().name,
-            "content_hash": base.content_hash(directory),
-            "bytes": sum(file.stat().st_size for file in directory.iterdir() if file.is_file()),
+            "name": directory.name,
+            **files,
             "licence": record.get("licence") or _licences(heads),
             "base": record.get("base"),
             "heads": heads,
-            "card": card.read_text(encoding="utf-8") if card.is_file() else "",
+            "network": _describe_network(base.load(name_or_path), directory) if encoder else None,
         }
     except (KeyError, TypeError) as error:
         raise InputError(
             directory / "affect.json", f"no field {error}", "it is not whole: copy or train the model again"
         ) from None
+
+
+def _describe_network(model: Any, directory: Path) -> dict[str, Any]:
+    from affectcore.models.checkpoint import read_arrays
+
+    parts, arrays = model.parts, read_arrays(directory)[0]
+    return {
+        "type": parts.model_type,
+        "layers": len(parts.network.layers),
+        "width": parts.network.width,
+        "parameters": sum(array.size for name, array in arrays.items() if not name.endswith(".scale")),
+        "max_tokens": parts.max_tokens,
+        "non_finite": list(parts.non_finite),
+    }
+
+
+def _network(entry: dict[str, Any]) -> str:
+    network = entry["network"]
+    kinds = {"multi_label": "a sigmoid per label", "single_label": "softmax over labels", "regression": "no activation"}
+    lines = [
+        f"\nnetwork: {network['type']}, {network['layers']} layers of {network['width']}, "
+        f"{network['parameters'] / 1e6:,.1f} million parameters; takes {network['max_tokens']:,} tokens at once",
+        *(f"{head['name']}: {kinds[head['kind']]}: {', '.join(head['labels'])}" for head in entry["heads"]),
+    ]
+    if network["non_finite"]:
+        lines.append(f"NaN or infinity in {', '.join(network['non_finite'])}: texts that meet it get null scores")
+    return "\n".join(lines)
 
 
 def _embedded() -> list[str]:
@@ -114,7 +152,7 @@ def _table(entries: list[dict[str, Any]]) -> Any:
     for entry in entries:
         heads = ", ".join(f"{head['name']} ({len(head['labels'])})" for head in entry["heads"])
         if entry["base"]:
-            heads += f"; on {entry['base']['name']}"
+            heads += f"; on {Path(entry['base']['name']).name}"
         size = entry["bytes"]
         shown = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
         table.add_row(Text(entry["name"]), shown, entry["content_hash"], Text(heads), Text(entry["licence"]))

@@ -14,6 +14,7 @@ from affectcore.errors import EXIT_PARTIAL, AffectcoreError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from affectcore.models.encoder import Report as Work
     from affectcore.pipeline.run import Report
 
 
@@ -72,7 +73,7 @@ def score(
         typer.Option(
             metavar="NAME",
             envvar="AFFECTCORE_MODEL",
-            help="Model to score with: static, a model directory, or none for lexical metrics only.",
+            help="static, mini, none (lexical metrics only), a directory, or a checkpoint in the hub's cache.",
         ),
     ] = "static",
     metrics: Annotated[
@@ -105,6 +106,20 @@ def score(
             metavar="NAME", envvar="AFFECTCORE_BACKEND", help="Implementation: auto, numba, triton or reference."
         ),
     ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", envvar="AFFECTCORE_PRECISION", help="What an encoder computes in: auto, fp32, bf16 or int8."
+        ),
+    ] = "auto",
+    long: Annotated[
+        str,
+        typer.Option(
+            metavar="WAY",
+            envvar="AFFECTCORE_LONG",
+            help="What an encoder makes of documents: segment, window, truncate or error.",
+        ),
+    ] = "segment",
     vader: Annotated[
         str,
         typer.Option(
@@ -156,6 +171,8 @@ def score(
         vader=vader,
         threads=threads,
         taxonomy=split_names(taxonomy) or (),
+        precision=precision,
+        long=long,
     )
     with progress(console, quiet=quiet) as callback:
         report = score_dataset(
@@ -170,12 +187,12 @@ def score(
             threads=threads,
             progress=callback,
         )
-    _finish(console, report, output, quiet)
+    _finish(console, report, output, quiet, scorer.work)
     if report.errors:
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _finish(console: Console, report: Report, output: Path, quiet: bool) -> None:
+def _finish(console: Console, report: Report, output: Path, quiet: bool, work: Work | None) -> None:
     if report.errors:
         problems = f"{len(report.errors):,} {'problem is' if len(report.errors) == 1 else 'problems are'}"
         listed = output / "_errors.jsonl" if output.is_dir() else Path(f"{output}.errors.jsonl")
@@ -190,6 +207,8 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool) -> None
     if report.text_columns:
         nulls = f"; {report.n_null:,} of the rows had no text, and their scores are null" if report.n_null else ""
         console.print(f"texts: column {', '.join(report.text_columns)}{nulls}")
+    if work is not None and work.n_computed:
+        console.print(_encoder(work, report.seconds))
     if report.skipped:
         console.print(f"{len(report.skipped):,} of the inputs had been finished by an earlier run")
     names = _columns(output)
@@ -204,6 +223,16 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool) -> None
             f"affectcore compare {shlex.quote(str(output))} --by COLUMN ranks models, once a column names them "
             "(--keep copies it from the input)",
         )
+
+
+def _encoder(work: Work, seconds: float) -> str:
+    """Return a line on what the encoder did."""
+    doing = {"tokenize": "tokenizing", "pack": "packing", "compute": "computing"}
+    shares = ", ".join(f"{share:.0%} {doing[stage]}" for stage, share in work.shares().items())
+    return (
+        f"encoder: {work.n_tokens / max(seconds, 1e-9):,.0f} tokens/s; {shares}; {work.padded_share:.0%} padding; "
+        f"{work.n_computed:,} of {work.n_sequences:,} sequences computed (equal ones once)"
+    )
 
 
 def _columns(output: Path) -> list[str]:

@@ -11,8 +11,9 @@ from affectcore.kernels import activations
 from affectcore.metrics import taxonomy
 
 if TYPE_CHECKING:
-    from affectcore.models.base import Head
-    from affectcore.models.static import Scored, Static
+    from concurrent.futures import ThreadPoolExecutor
+
+    from affectcore.models.base import Head, Model, Scored
 
 
 def neutral(head: Head) -> np.ndarray:
@@ -55,10 +56,11 @@ def scores(
     For `document`, the units are averaged, weighted by their tokens; code, tables and URLs do not count. A head of
     level `passage` is activated for each unit first, so that its score is the share of the text that expresses a label,
     and does not fade as a document grows; of level `document`, its logits are averaged first, as it was trained. Logits
-    are averaged either way. For `segment`, every unit is a row, and other kinds than text have NaN scores.
+    are averaged either way. For `segment`, every unit is a row, and other kinds than text have NaN scores. So have rows
+    whose logits are NaN, since the network's weights are not finite.
     """
     from affectcore.kernels import segments
-    from affectcore.models.static import weights
+    from affectcore.models.base import weights
 
     raw = scored.logits
     activated = activations.activate(raw, activation(heads), backend=backend)
@@ -66,7 +68,7 @@ def scores(
         blank = scored.kind != segments.TEXT
         raw, activated = np.array(raw), np.array(activated)
         raw[blank] = activated[blank] = np.nan
-        spoken = ~blank
+        silent = np.zeros(len(raw), bool)
     else:
         weight = weights(scored)
         mean = activations.aggregate(raw, scored.first, weight, backend=backend)
@@ -74,12 +76,12 @@ def scores(
         activated = activations.aggregate(activated, scored.first, weight, backend=backend)
         late = np.repeat([head.level == "document" for head in heads], [len(head.labels) for head in heads])
         activated[:, late] = whole[:, late]
-        raw, spoken = mean, np.ones(len(mean), bool)
+        total = np.concatenate([[0], np.cumsum(weight, dtype=np.float64)])
+        raw, silent = mean, np.diff(total[scored.first]) == 0
     begin = 0
     for head in heads:
         end = begin + len(head.labels)
         part = activated[:, begin:end]
-        silent = np.isnan(raw[:, begin]) & spoken
         part[silent] = neutral(head)
         yield raw[:, begin:end], part
         begin = end
@@ -89,11 +91,12 @@ def score(
     values: np.ndarray,
     offsets: np.ndarray,
     names: Collection[str],
-    model: Static,
+    model: Model,
     *,
     unit: str = "document",
     backend: str = "numba",
     logits: bool = False,
+    pool: ThreadPoolExecutor | None = None,
 ) -> dict[str, np.ndarray]:
     """Compute a model's columns of ragged text.
 
@@ -111,13 +114,15 @@ def score(
         `reference`, `numba` or `triton`.
     logits
         Also return the logits, as `Head.logit_columns`: NaN where a text has no words.
+    pool
+        Threads that an encoder may use; default: the calling one.
 
     Returns
     -------
     dict
         Column name to float32 or int32, one value per document or segment; NaN where there is no value.
     """
-    scored = model.score(values, offsets, "segment" if unit == "segment" else "passage", backend)
+    scored = model.score(values, offsets, "segment" if unit == "segment" else "passage", backend, pool)
     out: dict[str, np.ndarray] = {}
     everything = any(name.split("_")[0] in taxonomy.TAXONOMIES for name in names)
     for head, (raw, activated) in zip(model.heads, scores(model.heads, scored, unit)):
@@ -136,6 +141,10 @@ def score(
         out["n_tokens"] = scored.n_tokens.astype(np.int32)
     else:
         ends = np.concatenate([[0], np.cumsum(scored.n_tokens)])
+        total = np.diff(ends[scored.first]) if scored.n_total is None else scored.n_total
         out["n_segments"] = scored.n_segments.astype(np.int32)
-        out["n_tokens"] = np.diff(ends[scored.first]).astype(np.int32)
+        out["n_tokens"] = total.astype(np.int32)
+    if scored.truncated is not None:
+        rows = len(out["n_tokens"])
+        out["truncated"] = (scored.truncated if unit != "segment" else np.zeros(rows)).astype(np.int32)
     return out

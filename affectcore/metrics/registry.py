@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,7 +81,7 @@ class Metric:
         return f"{'(' if self.range[0] is None else '['}{low}, {high}{')' if self.range[1] is None else ']'}"
 
 
-_OF_TOKENS = ("n_segments", "n_tokens")
+_OF_TOKENS = ("n_segments", "n_tokens", "truncated")
 ON_REQUEST = (*taxonomy.TAXONOMIES, "emonet")
 """Groups that `default` leaves out."""
 
@@ -376,6 +377,16 @@ _ENTRIES = (
         "Number of the model's tokens (word pieces) in the text, code included, without special tokens.",
         "Counted only with a model. Not the tokens of the model that wrote the text.",
     ),
+    replace(
+        _count(
+            "truncated",
+            "flag",
+            "worse",
+            "1 where a text was longer than the model takes and its end was left out, else 0.",
+            "Only encoders with --long truncate leave anything out.",
+        ),
+        range=(0.0, 1.0),
+    ),
     _count(
         "n_invalid_bytes",
         "bytes",
@@ -399,6 +410,7 @@ def select(
     names: str | Iterable[str] = "default",
     heads: Sequence[Head] | None = None,
     taxonomies: str | Iterable[str] = (),
+    counts: Sequence[str] = _OF_TOKENS,
 ) -> list[Metric]:
     """Return the metrics that names stand for, in output order whatever the order of the names, each once.
 
@@ -412,6 +424,8 @@ def select(
         ``default``, and an error where it is named. None: whatever the embedded models can.
     taxonomies
         Names of taxonomies whose columns to add.
+    counts
+        Names of the integer columns that come with the heads' scores.
 
     Returns
     -------
@@ -428,7 +442,7 @@ def select(
     for metric in known.values():
         groups.setdefault(metric.group, []).append(metric.name)
     there = None if heads is None else {column for head in heads for column in head.columns}
-    can = {name for name, metric in known.items() if there is None or _computable(metric, there)}
+    can = {name for name, metric in known.items() if there is None or _computable(metric, there, counts)}
     wanted: set[str] = set()
     for name in _split(names):
         if name == "default":
@@ -445,7 +459,10 @@ def select(
                 "and default stands for all but those that must be asked for"
             )
         if not can.issuperset(found):
-            raise UsageError(f"metric {name!r} needs a model with heads for it: --model static has them")
+            needs = "a model with heads for it: --model static has them"
+            if name == "truncated":
+                needs = "an encoder and --long truncate: nothing is left out otherwise"
+            raise UsageError(f"metric {name!r} needs {needs}")
         wanted.update(found)
     for name in _split(taxonomies):
         if name not in taxonomy.TAXONOMIES:
@@ -465,12 +482,12 @@ def _split(names: str | Iterable[str]) -> list[str]:
     return [name.strip() for name in given if name.strip()]
 
 
-def _computable(metric: Metric, there: set[str]) -> bool:
+def _computable(metric: Metric, there: set[str], counts: Sequence[str]) -> bool:
     """Tell whether columns of heads are enough to compute a metric."""
     if not metric.needs_model:
         return True
     if metric.name in _OF_TOKENS:
-        return bool(there)
+        return bool(there) and metric.name in counts
     if metric.group in taxonomy.TAXONOMIES:
         return there.issuperset(GROUPS["emotion"])
     return metric.name in there
@@ -488,16 +505,17 @@ def _of_heads(heads: Iterable[Head]) -> dict[str, Metric]:
                 )
             if column not in METRICS:
                 regression = head.kind == "regression"
+                limits = tuple(None if math.isinf(end) else end for end in (head.low, head.high))
                 own[column] = Metric(
                     name=column,
                     version=1,
                     unit="score" if regression else "probability",
-                    range=(head.low, head.high) if regression else (0.0, 1.0),
+                    range=(limits[0], limits[1]) if regression else (0.0, 1.0),
                     dtype="float32",
                     group=head.name,
                     higher_is="neither",
                     definition=f"Output {label} of the head {head.name}.",
-                    source="a head that affectcore train fitted",
+                    source=str(head.info.get("source", "a head that affectcore train fitted")),
                     validated_on="see affectcore models DIRECTORY",
                     limits="See the model's card.",
                 )

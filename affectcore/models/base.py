@@ -12,10 +12,11 @@ import difflib
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,10 @@ from affectcore.models import safetensors
 
 EMBEDDED = Path(__file__).with_name("embedded")
 FORMAT = 1
-NETWORKS = ("static",)
+NETWORKS = ("static", "bert")
 """Types of network that this version can run."""
+PASSAGE_BYTES = 256
+"""Consecutive sentences are scored together up to this many bytes: about what the labelled training texts hold."""
 
 Kind = Literal["multi_label", "single_label", "regression"]
 
@@ -52,7 +55,7 @@ class Head:
     thresholds
         float32 (k,): decision thresholds on the activated scores; NaN for regressions.
     low, high
-        Range that a regression is clipped to.
+        Range that a regression is clipped to; infinite where there is no limit.
     level
         Where a long document's score is made. ``passage``: activated for each passage, then averaged, weighted by
         tokens: the share of the text that expresses the label. ``document``: features are averaged first.
@@ -80,6 +83,25 @@ class Head:
         return tuple(f"logit_{name}" for name in (self.labels if self.name == "emotion" else self.columns))
 
 
+class Scored(NamedTuple):
+    """Logits of the units of some documents: passages, segments, windows or whole documents."""
+
+    logits: np.ndarray  # float32 (n_units, k)
+    first: np.ndarray  # int64 (n + 1,): document d owns units first[d]:first[d + 1]
+    kind: np.ndarray  # uint8 (n_units,): `affectcore.kernels.segments` kinds; only TEXT is scored for tone
+    n_tokens: np.ndarray  # int64 (n_units,)
+    n_segments: np.ndarray  # int64 (n,): sentence-like segments of each document
+    n_total: np.ndarray | None = None  # int64 (n,): tokens of each document, where units overlap or leave some out
+    truncated: np.ndarray | None = None  # bool (n,): whether the end of a document was left out
+
+
+def weights(scored: Scored) -> np.ndarray:
+    """Return the weight of each unit within its document, float32: its tokens, none for code, tables and URLs."""
+    from affectcore.kernels import segments
+
+    return np.where(scored.kind == segments.TEXT, scored.n_tokens, 0).astype(np.float32)
+
+
 class Model(abc.ABC):
     """Features of texts, and heads on them."""
 
@@ -87,6 +109,30 @@ class Model(abc.ABC):
     content_hash: str
     """SHA-256 of the files that scores depend on, 16 hexadecimal digits."""
     heads: tuple[Head, ...]
+    source: str = ""
+    """What `load` finds it by on this machine, where that is not its name: the path of its directory."""
+
+    counts: tuple[str, ...] = ("n_segments", "n_tokens")
+    """Names of the integer columns that come with its scores."""
+    deals: bool = False
+    """Whether it deals its work out to threads itself, so that it should be given much text at once."""
+    batch_bytes: int = 8 << 20
+    """Text that is scored in one go, about: what one thread has to do at least, and what memory is bounded by."""
+
+    def settings(self, backend: str) -> dict[str, str]:
+        """Return what else its scores depend on, for provenance."""
+        return {}
+
+    @abc.abstractmethod
+    def score(
+        self,
+        values: np.ndarray,
+        offsets: np.ndarray,
+        unit: str = "passage",
+        backend: str = "numba",
+        pool: ThreadPoolExecutor | None = None,
+    ) -> Scored:
+        """Return the logits of all heads for every passage, or `segment`, of ragged text."""
 
     @abc.abstractmethod
     def features(self, texts: pa.Array, backend: str = "numba") -> np.ndarray:
@@ -113,33 +159,83 @@ def embedded() -> list[str]:
 
 
 def load(name_or_path: str | Path) -> Model:
-    """Load an embedded model by name, or a model directory.
+    """Load an embedded model by name, a model directory, or a checkpoint in Hugging Face's layout.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of an embedded model, a directory, or a name on the hub whose files are in the hub's cache on this machine.
 
     Raises
     ------
     UsageError
         If there is no such model; the message proposes the nearest name.
     InputError
-        If a file of the model is missing or cut, or the model needs another one than the one that is here.
+        If a file of the model is missing or cut, or the model needs another one than the one that is here, or cannot be
+        run; the message says why.
     """
+    directory = locate(name_or_path)
+    if is_checkpoint(directory):
+        return _load_checkpoint(directory, "" if Path(name_or_path).expanduser().is_dir() else str(name_or_path))
+    return _load(directory)
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """Return the directory of a model; see `load`."""
     name = str(name_or_path)
     if name in embedded():
-        return _load(EMBEDDED / name)
-    directory = Path(name_or_path)
-    if not directory.is_dir():
+        return EMBEDDED / name
+    from affectcore.models.checkpoint import find
+
+    directory = find(name_or_path)
+    if directory is None:
         close = difflib.get_close_matches(name, embedded(), n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(f"unknown model {name!r}: {hint}there are {', '.join(embedded())}, and directories of models")
-    return _load(directory.resolve())
+        cached = " (nothing is downloaded: fetch it first with hf download)" if "/" in name else ""
+        raise UsageError(
+            f"unknown model {name!r}: {hint}there are {', '.join(embedded())}, directories of models, and names of "
+            f"checkpoints that are in the hub's cache{cached}"
+        )
+    return directory.resolve()
+
+
+def is_checkpoint(directory: Path) -> bool:
+    """Tell whether a directory holds a checkpoint in Hugging Face's layout, and no model of ours."""
+    return (directory / "config.json").is_file() and not (directory / "affect.json").is_file()
+
+
+@lru_cache(maxsize=8)
+def _load_checkpoint(directory: Path, name: str) -> Model:
+    from affectcore.models import checkpoint
+    from affectcore.models.encoder import Encoder
+
+    parts = checkpoint.read_checkpoint(directory)
+    called = name or checkpoint.called(directory)
+    model = Encoder(parts, checkpoint.as_heads(parts, called), called, content_hash(directory))
+    model.source = "" if name else str(directory)
+    return model
 
 
 @lru_cache(maxsize=8)
 def _load(directory: Path) -> Model:
+    model = _read(directory)
+    model.source = "" if directory.parent == EMBEDDED else str(directory)
+    return model
+
+
+def _read(directory: Path) -> Model:
     record = read_record(directory)
     arrays, _ = safetensors.read(_existing(directory / "model.safetensors"))
     heads = tuple(_head(entry, arrays, directory) for entry in record["heads"])
     if "base" in record:
-        base = load(record["base"]["name"])
+        try:
+            base = load(record["base"]["name"])
+        except UsageError as error:
+            raise InputError(
+                directory / "affect.json",
+                f"its heads are on the features of another model: {error}",
+                "put that model back, or correct base.name; its content hash is compared",
+            ) from None
         if base.content_hash != record["base"]["content_hash"]:
             raise InputError(
                 directory / "affect.json",
@@ -149,15 +245,22 @@ def _load(directory: Path) -> Model:
         own = {h.name for h in heads}
         kept = [h for h in base.heads if h.name not in own]
         return base.with_heads([*kept, *heads], directory.name, content_hash(directory))
-    if record["network"]["type"] not in NETWORKS:
-        raise InputError(
-            directory / "affect.json",
-            f"its network is of type {record['network']['type']!r}, which this version cannot run",
-            f"it runs {', '.join(NETWORKS)}",
-        )
-    from affectcore.models.static import Static
+    kind = record.get("network", {}).get("type")
+    if kind == "static":
+        from affectcore.models.static import Static
 
-    return Static(directory, record, arrays, heads)
+        return Static(directory, record, arrays, heads)
+    if kind == "bert":
+        from affectcore.models.checkpoint import mini_network
+        from affectcore.models.encoder import Encoder
+
+        parts = mini_network(directory, arrays, heads)
+        return Encoder(parts, heads, directory.name, content_hash(directory), "int8")
+    raise InputError(
+        directory / "affect.json",
+        f"its network is of type {kind!r}, which this version cannot run",
+        f"it runs {', '.join(NETWORKS)}",
+    )
 
 
 def read_record(directory: Path) -> dict[str, Any]:
@@ -177,9 +280,14 @@ def read_record(directory: Path) -> dict[str, Any]:
 def content_hash(directory: Path) -> str:
     """Hash the files that scores depend on: SHA-256, 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for name in ("affect.json", "model.safetensors", "tokenizer.json"):
+    names = {"affect.json", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json"}
+    names |= {"merges.txt", "model.safetensors.index.json", *(p.name for p in directory.glob("*.safetensors"))}
+    for name in sorted(names):
         if (directory / name).exists():
-            digest.update(name.encode() + b"\0" + (directory / name).read_bytes())
+            digest.update(name.encode() + b"\0")
+            with (directory / name).open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
     return digest.hexdigest()[:16]
 
 
@@ -191,14 +299,15 @@ def save_heads(directory: Path, base: Model, heads: Sequence[Head], card: str) -
     directory
         Folder to write; made if it does not exist.
     base
-        Model whose features the heads were trained on.
+        Model whose features the heads were trained on. Where it was loaded from a directory, that path is recorded.
     heads
         At least one.
     card
         The model card, Markdown, for `README.md`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    save(directory, {"base": {"name": base.name, "content_hash": base.content_hash}}, {}, heads, card)
+    name = base.source or base.name
+    save(directory, {"base": {"name": name, "content_hash": base.content_hash}}, {}, heads, card)
 
 
 def save(
@@ -215,8 +324,8 @@ def save(
                 "level": head.level,
                 "labels": list(head.labels),
                 "columns": list(head.columns),
-                "low": head.low,
-                "high": head.high,
+                "low": head.low if np.isfinite(head.low) else None,  # JSON has no infinity
+                "high": head.high if np.isfinite(head.high) else None,
                 "info": head.info,
             }
         )
@@ -243,8 +352,8 @@ def _head(entry: dict[str, Any], arrays: dict[str, np.ndarray], directory: Path)
         kind=entry["kind"],
         labels=tuple(entry["labels"]),
         columns=tuple(entry["columns"]),
-        low=entry["low"],
-        high=entry["high"],
+        low=-np.inf if entry["low"] is None else entry["low"],
+        high=np.inf if entry["high"] is None else entry["high"],
         level=entry["level"],
         info=entry["info"],
         **parts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -15,21 +16,7 @@ import pyarrow as pa
 from affectcore.arrow import blocks, ragged
 from affectcore.kernels import activations, bag, dispatch, segments, wordpiece
 from affectcore.models import base
-from affectcore.models.base import Head, Model
-
-PASSAGE_BYTES = 256
-"""Consecutive sentences are scored together up to this many bytes: about what the labelled training texts hold."""
-
-
-class Scored(NamedTuple):
-    """Logits of the units of some documents: passages, or segments."""
-
-    logits: np.ndarray  # float32 (n_units, k)
-    first: np.ndarray  # int64 (n + 1,): document d owns units first[d]:first[d + 1]
-    offsets: np.ndarray  # int64 (n_units + 1,): bytes
-    kind: np.ndarray  # uint8 (n_units,): `affectcore.kernels.segments` kinds; only TEXT is scored for tone
-    n_tokens: np.ndarray  # int64 (n_units,)
-    n_segments: np.ndarray  # int64 (n,): sentence-like segments of each document
+from affectcore.models.base import PASSAGE_BYTES, Head, Model, Scored, weights
 
 
 class Tables(NamedTuple):
@@ -102,7 +89,14 @@ class Static(Model):
         with self._loading:
             return self._tables(backend)
 
-    def score(self, values: np.ndarray, offsets: np.ndarray, unit: str = "passage", backend: str = "numba") -> Scored:
+    def score(
+        self,
+        values: np.ndarray,
+        offsets: np.ndarray,
+        unit: str = "passage",
+        backend: str = "numba",
+        pool: ThreadPoolExecutor | None = None,
+    ) -> Scored:
         """Compute the logits of all heads, side by side, for every passage or segment of some documents.
 
         Parameters
@@ -113,6 +107,8 @@ class Static(Model):
             `passage`: consecutive sentences up to `PASSAGE_BYTES`; `segment`: every segment for itself.
         backend
             `reference`, `numba` or `triton`.
+        pool
+            Not used: callers cut text into blocks.
         """
         tables = self.tables(backend)
         values, offsets = dispatch.place((values, offsets), backend)
@@ -131,7 +127,7 @@ class Static(Model):
             part = bag.logits(tokens.ids, tokens.offsets, tables.bag, tables.heads, backend=backend)
             logits[begin:end] = dispatch.fetch(part)
             n_tokens[begin:end] = np.diff(dispatch.fetch(tokens.offsets))
-        return Scored(logits, dispatch.fetch(found.first), cuts, dispatch.fetch(found.kind), n_tokens, n_segments)
+        return Scored(logits, dispatch.fetch(found.first), dispatch.fetch(found.kind), n_tokens, n_segments)
 
     def features(self, texts: pa.Array, backend: str = "numba") -> np.ndarray:
         """Return the values that the heads see: means over a text's passages, weighted by their tokens."""
@@ -164,8 +160,3 @@ class Static(Model):
             head.name: np.concatenate(parts[head.name]) if len(texts) else np.zeros((0, len(head.labels)), np.float32)
             for head in model.heads
         }
-
-
-def weights(scored: Scored) -> np.ndarray:
-    """Return the weight of each unit within its document, float32: its tokens, none for code, tables and URLs."""
-    return np.where(scored.kind == segments.TEXT, scored.n_tokens, 0).astype(np.float32)

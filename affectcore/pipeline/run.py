@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from affectcore.errors import AffectcoreError, InputError, OutputError, UsageError
+from affectcore.errors import AffectcoreError, InputError, OutputError, TextError, UsageError
 from affectcore.io.manifest import Manifest, Part, config_hash, fingerprint
 from affectcore.io.readers import Problem, Reader, Source, discover, open_reader, text_bytes
 from affectcore.io.writers import Writer, is_file_output, open_writer, remove_leftovers, writing
@@ -97,7 +97,7 @@ def score_dataset(
     overwrite: bool = False,
     resume: bool = False,
     threads: int | None = None,
-    batch_bytes: int = 8 << 20,
+    batch_bytes: int | None = None,
     part_bytes: int = PART_BYTES,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Report:
@@ -121,7 +121,7 @@ def score_dataset(
     threads
         Texts are scored by this many threads; None for one per usable core.
     batch_bytes, part_bytes
-        Bytes of text in a batch, at most, and in an output part, about.
+        Bytes of text in a batch, at most (default: what suits the scorer), and in an output part, about.
     progress
         Called as ``progress(rows_done, bytes_done, files_done)`` after each batch and each file.
 
@@ -146,6 +146,8 @@ def score_dataset(
         raise UsageError(f"threads must be at least 1, not {threads}")
     if overwrite and resume:
         raise UsageError("--overwrite and --resume exclude each other: start afresh, or go on")
+    if batch_bytes is None:
+        batch_bytes = getattr(scorer, "batch_bytes", 8 << 20)
     out = Path(output)
     sources = _without_outputs(discover(inputs, format), out)
     config = {
@@ -195,7 +197,8 @@ class _Batch:
     rows: int
     n_bytes: int
     n_null: int
-    scores: Future[tuple[pa.RecordBatch, Any]]
+    row: int | None  # of its first text in the source, where that is known
+    scores: Future[tuple[pa.RecordBatch, Any, list[int]]]
 
 
 @dataclass
@@ -226,6 +229,7 @@ class _Run:
         self._most = threads + 2
         self._queue: deque[_Batch | _PartEnd] = deque()
         self._in_flight = 0
+        self._unscored: list[Problem] = []
         self._first_error: AffectcoreError | None = None
         self.n_rows = self.n_units = self.n_bytes = self.n_null = self.n_files = self._files_done = 0
         self.text_columns: dict[str, None] = {}
@@ -261,14 +265,21 @@ class _Run:
                     self._push(_PartEnd(source, reader.schema, False, False, reader.take_problems(end)))
                     held = 0
                 n_bytes = text_bytes(texts)
-                future = self._pool.submit(self._scorer.score_units, texts)
-                self._push(_Batch(source, reader.schema, kept, len(texts), n_bytes, texts.null_count, future))
+                future = self._pool.submit(self._score, texts)
+                # Rows that were dropped leave the numbers of the others in their batch unknown.
+                row = end if reader.row - end == len(texts) else None
+                self._push(_Batch(source, reader.schema, kept, len(texts), n_bytes, texts.null_count, row, future))
                 held += n_bytes
                 end, boundary = reader.row, reader.at_boundary
         except InputError as exc:
             self._fail(source, reader.schema, reader.take_problems(), exc)
         else:
             self._push(_PartEnd(source, reader.schema, True, False, reader.take_problems()))
+
+    def _score(self, texts: Any) -> tuple[pa.RecordBatch, Any, list[int]]:
+        scores, parents = self._scorer.score_units(texts)
+        unscored = getattr(self._scorer, "unscored", None)
+        return scores, parents, unscored(texts, scores, parents) if unscored else []
 
     def _fail(self, source: Source, schema: pa.Schema | None, problems: list[Problem], exc: AffectcoreError) -> None:
         self._first_error = self._first_error or exc
@@ -293,11 +304,27 @@ class _Run:
     def _step(self) -> None:
         step = self._queue.popleft()
         if isinstance(step, _PartEnd):
+            step.problems.extend(self._unscored)
+            self._unscored.clear()
             self._target.end_part(step)
             self._files_done += step.last
         else:
             self._in_flight -= 1
-            scores, parents = step.scores.result()
+            try:
+                scores, parents, unscored = step.scores.result()
+            except TextError as exc:
+                where = "" if step.row is None else f", row {step.row + exc.number}"
+                raise TextError(exc.number, exc.reason, exc.remedy, f"{step.source.path}{where}") from None
+            for number in unscored:
+                row = None if step.row is None else step.row + number
+                self._unscored.append(
+                    Problem(
+                        str(step.source.path),
+                        row,
+                        "the model's logits are not finite, so its scores are null",
+                        "check the model's weights for NaN and infinity, or use precision fp32",
+                    )
+                )
             if parents is not None:
                 step.kept = step.kept.take(pa.array(parents))
             elif scores.num_rows != step.rows:

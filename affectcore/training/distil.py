@@ -25,7 +25,7 @@ from torch import nn
 from affectcore.arrow import ragged
 from affectcore.kernels import segments
 from affectcore.kernels.bag.tables import bucket
-from affectcore.models.static import PASSAGE_BYTES
+from affectcore.models.base import PASSAGE_BYTES
 from affectcore.stats.calibration import choose_thresholds
 from affectcore.training import data
 from affectcore.training.finetune import Teacher, encode, predict

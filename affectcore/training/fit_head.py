@@ -592,15 +592,15 @@ def _kind(kind: str) -> str:
 
 def _base(model: str | Path) -> Model:
     """Load the model whose features to use: of a directory of heads, the one that they were trained on."""
-    if str(model) in base.embedded() or not Path(model).is_dir():
+    if _has_own_network(model):
         return base.load(model)
     record = base.read_record(Path(model))
-    if "base" not in record:
-        raise UsageError(
-            f"{model}: a head names its base, so that it is found again on another machine; only embedded models "
-            f"({', '.join(base.embedded())}) have names"
-        )
-    return base.load(record["base"]["name"])
+    return base.load(record["base"]["name"] if "base" in record else model)
+
+
+def _has_own_network(model: str | Path) -> bool:
+    """Tell whether a model is an embedded one, or a checkpoint: by name, or a directory without `affect.json`."""
+    return str(model) in base.embedded() or not (Path(model) / "affect.json").is_file()
 
 
 def _check_name(head: str) -> None:
@@ -739,7 +739,7 @@ def card(trained: Trained) -> str:
 
 def own_heads(model: str | Path, loaded: Model) -> list[Head]:
     """Return the heads that a model directory adds to its base; all heads of an embedded model."""
-    if str(model) in base.embedded() or not Path(model).is_dir():
+    if _has_own_network(model):
         return list(loaded.heads)
     names = {entry["name"] for entry in base.read_record(Path(model))["heads"]}
     return [head for head in loaded.heads if head.name in names]

@@ -288,6 +288,12 @@ def _activate(x, n, code):
             put(x, j, v * (_ONE if v >= _ZERO else e) / (_ONE + e))
 
 
+@jit
+def _activate_rows(x, code):
+    for i in range(len(x)):
+        _activate(x.ctypes.data + 4 * i * x.shape[1], x.shape[1], code)
+
+
 @exact
 def _to_halves(x, n, out):
     """Round the `n` values at an address to bfloat16 bits at `out`."""
@@ -411,6 +417,8 @@ def _convert(kind, x, n, a, row, apart, channels, spare):
             put(x, channels[c], get(apart, c))
     elif kind == BF16:
         _to_halves(x, n, a)
+        if n % 2:  # the weight beside it is 0, but 0 times what was there before may be NaN
+            put16(a, n, np.uint16(0))
     else:
         for j in range(n):
             put(a, j, get(x, j))
@@ -913,6 +921,8 @@ class Workspace:
         _pool(x, offsets, layer.pooling == "mean", pooled)
         if layer.dense is not None:
             pooled = self.linear(pooled, layer.dense, layer.activation).copy()
+        else:
+            _activate_rows(pooled, _code(layer.activation, FP32))
         if layer.norm is not None:
             pooled = self.add_norm(pooled, None, layer.norm)[1]
         return self.linear(pooled, layer.out).copy()
@@ -966,6 +976,8 @@ def _rows(x: np.ndarray) -> np.ndarray:
 
 
 def _code(activation: str, kind: int) -> int:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {activation!r}: choose from {', '.join(map(repr, ACTIVATIONS))}")
     code = ACTIVATIONS.index(activation)
     return _GELU_ROUNDED if code == _GELU and kind != FP32 else code
 

@@ -130,7 +130,8 @@ def _activate(x, ACTIVATION: tl.constexpr):
     elif ACTIVATION == TANH:
         x = _tanh(x)
     elif ACTIVATION == SILU:
-        x = x / (1.0 + tl.exp(-x))
+        e = tl.exp(-tl.abs(x))  # never overflows
+        x = x * tl.where(x >= 0, 1.0, e) / (1.0 + e)
     return x
 
 

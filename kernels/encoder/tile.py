@@ -37,8 +37,9 @@ PANEL = 3
 
 def _features() -> dict[str, bool]:
     """Return what Numba compiles for: this CPU's features, or those that its settings name."""
-    if config.CPU_FEATURES or config.CPU_NAME:
-        named = (config.CPU_FEATURES or "").split(",")
+    settings: Any = config
+    if settings.CPU_FEATURES or settings.CPU_NAME:
+        named = (settings.CPU_FEATURES or "").split(",")
         return {name.strip()[1:]: True for name in named if name.strip().startswith("+")}
     try:
         return dict(llvm.get_host_cpu_features())

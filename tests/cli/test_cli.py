@@ -301,6 +301,7 @@ def test_doctor_finds_this_installation_sound(capsys: pytest.CaptureFixture[str]
         "numba",
         "cores",
         "backend reference",
+        "encoders, numba",
         "JIT cache",
         "word lists",
         "self-check",

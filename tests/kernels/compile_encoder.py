@@ -130,7 +130,7 @@ class NoGpu:
 
 def launch(label: str) -> dict[str, int]:
     """Let `forward` launch all that it would on a GPU, without starting it; return how many kernels of each name."""
-    import test_encoder_triton as tests
+    import test_encoder_conformance as tests
 
     compiled: dict[str, set[str]] = {}
 
@@ -147,7 +147,8 @@ def launch(label: str) -> dict[str, int]:
             make = tests.Maker()
             head = tests.Head("mean", None, "gelu", make.norm(48), make.linear(7, 48)) if name == "relative" else None
             network = gpu.prepare(make.network(head=head, **tests.NETWORKS[name]), "bf16")
-            logits = gpu.forward(*(tests.tensor(a, "bf16") for a in make.tokens([1, 40])), network)
+            run = tests.Run("triton", "bf16")
+            logits = gpu.forward(*(run.place(a) for a in make.tokens([1, 40])), network)
             assert logits.shape == (2, 7)
     return {name: len(found) for name, found in sorted(compiled.items())}
 

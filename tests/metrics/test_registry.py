@@ -15,7 +15,7 @@ COLUMNS = [
     *("valence", "arousal", "dominance"),
     *("first_person", "absolutist", "hedges", "boosters", "apologies", "self_blame", "flattery", "gratitude"),
     *("exclaims", "questions", "caps"),
-    *("n_bytes", "n_words", "n_segments", "n_tokens", "n_invalid_bytes"),
+    *("n_bytes", "n_words", "n_segments", "n_tokens", "truncated", "n_invalid_bytes"),
 ]
 ON_REQUEST = [
     *(f"{name}_{label}" for name, taxonomy in TAXONOMIES.items() for label in taxonomy.labels),
@@ -67,7 +67,7 @@ def test_word_lists_are_the_lexical_metrics() -> None:
     [
         ("caps,exclaims", ["exclaims", "caps"]),
         (["n_words", "vader_compound"], ["vader_compound", "n_words"]),
-        (["counts"], ["n_bytes", "n_words", "n_segments", "n_tokens", "n_invalid_bytes"]),
+        (["counts"], ["n_bytes", "n_words", "n_segments", "n_tokens", "truncated", "n_invalid_bytes"]),
         (["surface", "caps", " questions "], ["exclaims", "questions", "caps"]),
         (["hedges", "default"], COLUMNS),
     ],
