@@ -112,7 +112,7 @@ class Scorer:
         self._logits = tuple(name for head in heads for name in head.logit_columns) if logits else ()
         # Columns whose NaN means that there is no value.
         self._nullable = {*self._logits, *(m.name for m in self.metrics if m.needs_model)}
-        self.batch_bytes = self._model.batch_bytes if self._model else 8 << 20
+        self.batch_bytes = self._model.batch_bytes if self._model and self.backend != "triton" else 8 << 20
         self._needs_model = bool(self._logits) or any(m.needs_model for m in self.metrics)
         self.schema = pa.schema(
             [

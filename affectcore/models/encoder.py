@@ -131,7 +131,7 @@ class Encoder(Model):
         self._loading = Lock()
 
     deals = True
-    batch_bytes = 1 << 18
+    batch_bytes = 1 << 17
 
     def settings(self, backend: str) -> dict[str, str]:
         """Return what else its scores depend on, for provenance."""
