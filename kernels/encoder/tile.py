@@ -5,9 +5,9 @@ as it stands, one 32-bit word at a time, which is broadcast; B is packed so that
 panel are neighbours. A word is one float32, two bfloat16 or four 8-bit integers, and a step multiplies word by word:
 FMA, VDPBF16PS or VPDPBUSD.
 
-Why not oneDNN, which is as fast for one large product (bench/ops/test_encoder_ops.py compares them): these need no torch,
-take rows and panels as they are, scale int8 per token and add what is kept in float32 before a sum leaves its register,
-and run in whichever thread has the text. CPUs with tiles of their own (AMX) would be faster with oneDNN.
+Why not oneDNN, which is as fast for one large product (bench/ops/test_encoder_ops.py compares them): these need no
+torch, take rows and panels as they are, scale int8 per token and add what is kept in float32 before a sum leaves its
+register, and run in whichever thread has the text. CPUs with tiles of their own (AMX) would be faster with oneDNN.
 
 The scalars below become vector code where a loop is over neighbours: LLVM sees to that.
 """

@@ -1,4 +1,7 @@
-"""Every op on every backend, on the same inputs: the reference says what is right."""
+"""Every op that takes texts on every backend, on the same inputs: the reference says what is right.
+
+The same for the other families is in test_bag.py, test_activations.py and test_encoder_conformance.py.
+"""
 
 from __future__ import annotations
 
