@@ -107,7 +107,7 @@ def _compare(
     n_bytes = sum(len(text.encode()) for text in texts)
 
     def contender(peer: encoders.Tuned, *versus: str) -> Contender:
-        if peer in ours:
+        if peer is ours[0]:
             note = [encoders.stages(folder, texts, peer.name.split(", ")[1])]
         else:
             note = [peer.chosen] if peer.chosen else []
@@ -133,8 +133,8 @@ def _compare(
         )
 
     others = [peer.name for peer in peers[1:]]
-    contenders = [contender(peer, *others) for peer in ours[:2]]
-    contenders += [contender(peer) for peer in (*ours[2:], whole, *peers)]
+    contenders = [contender(ours[0], *others)]
+    contenders += [contender(peer) for peer in (*ours[1:], whole, *peers)]
     alternate(benchmark, section, [*contenders, _matmul()], rounds)
 
 
