@@ -459,7 +459,7 @@ def select(
                 "and default stands for all but those that must be asked for"
             )
         if not can.issuperset(found):
-            needs = "a model with heads for it: --model static has them"
+            needs = "a model with heads for it: --model static and mini have them"
             if name == "truncated":
                 needs = "an encoder and --long truncate: nothing is left out otherwise"
             raise UsageError(f"metric {name!r} needs {needs}")
@@ -469,7 +469,7 @@ def select(
             raise UsageError(f"unknown taxonomy {name!r}: there are {', '.join(taxonomy.TAXONOMIES)}")
         if not can.issuperset(groups[name]):
             raise UsageError(
-                f"taxonomy {name!r} needs a model with the emotions of GoEmotions: --model static has them"
+                f"taxonomy {name!r} needs a model with the emotions of GoEmotions: --model static and mini have them"
             )
         wanted.update(groups[name])
     if not wanted:

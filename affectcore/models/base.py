@@ -362,5 +362,6 @@ def _head(entry: dict[str, Any], arrays: dict[str, np.ndarray], directory: Path)
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise InputError(path, "not found", "this is no model directory, or one that is not whole")
+        also = "; a checkpoint would have a config.json" if path.name == "affect.json" else ""
+        raise InputError(path, "not found", f"this is no model directory, or one that is not whole{also}")
     return path

@@ -19,6 +19,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 
 from affectcore.errors import InputError
+from affectcore.io.formats.texts import TEXT_COLUMNS
 from affectcore.kernels.encoder import Embedding, Head, Layer, Linear, Network, Norm, Relative
 from affectcore.metrics import registry, taxonomy
 from affectcore.models import base, safetensors
@@ -326,7 +327,7 @@ def _columns(head: str, labels: Sequence[str]) -> tuple[str, ...]:
         stem = _slug(label)
         if re.fullmatch(r"((label|class)_?)?\d*|.", stem):
             stem = head if len(labels) == 1 else f"{head}_{stem}"
-        elif stem in registry.METRICS or re.match(r"\d|(segment|logit)(_|$)", stem):
+        elif stem in _TAKEN or stem in registry.METRICS or re.match(r"\d|(segment|logit)(_|$)", stem):
             stem = f"{head}_{stem}"
         column, again = stem, 2
         while column in out:
@@ -335,6 +336,8 @@ def _columns(head: str, labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
+_TAKEN = {*TEXT_COLUMNS, "model", "model_id", "model_name", "generator", "system", "engine"}
+"""Usual names of columns of dumps, which labels must not take."""
 _CLASSIFIER = "ForSequenceClassification"
 
 

@@ -38,6 +38,8 @@ _SAMPLE = (
     "why would you even say that?? leave me alone",
     "As far as I know, most studies suggest a small effect, although the samples were rather few.",
 )
+_WEIGHTS = 10_600_000
+"""Weights of a MiniLM's linear layers, which a thread does about 128 KiB of text with in some seconds."""
 OVERLAP = 8
 """Windows share up to this part of their tokens with the one before."""
 _SPACES = np.isin(np.arange(256), list(b" \t\n\v\f\r"))
@@ -131,7 +133,13 @@ class Encoder(Model):
         self._loading = Lock()
 
     deals = True
-    batch_bytes = 1 << 17
+
+    @property
+    def batch_bytes(self) -> int:  # type: ignore[override]
+        """Text that is scored in one go: some seconds' worth for one thread, so that a run can be interrupted."""
+        layers = self.parts.network.layers
+        n_weights = sum(part.weight.size for layer in layers for part in (layer.qkv, layer.out, layer.up, layer.down))
+        return int(np.clip((1 << 17) * _WEIGHTS // max(n_weights, 1), 1 << 13, 1 << 17))
 
     def settings(self, backend: str) -> dict[str, str]:
         """Return what else its scores depend on, for provenance."""
@@ -253,7 +261,7 @@ class Encoder(Model):
             raise TextError(
                 row,
                 f"it has {n_tokens[row]:,} tokens, and {self.name} takes {self.limit:,} at once",
-                "let long texts be cut: segment, window or truncate instead of error",
+                "let long texts be cut: --long segment, window or truncate instead of error",
             )
         starts, ends = cuts[:-1], cuts[1:]
         owner = np.arange(len(n_tokens))

@@ -26,7 +26,9 @@ from affectcore.settings import usable_cores
 __all__ = ["PART_BYTES", "Report", "SupportsScoring", "score_dataset"]
 
 PART_BYTES = 1 << 30
-"""Text in one output part, about: what a crash costs at most, for each input."""
+"""Text in one output part, at most: what a crash costs at most, for each input."""
+BATCHES_IN_PART = 128
+"""Batches in one output part, at most: with an encoder, which is slow, some minutes' worth."""
 
 _ERRORS = "_errors.jsonl"
 _MANIFEST = "_manifest.jsonl"
@@ -98,7 +100,7 @@ def score_dataset(
     resume: bool = False,
     threads: int | None = None,
     batch_bytes: int | None = None,
-    part_bytes: int = PART_BYTES,
+    part_bytes: int | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Report:
     """Score files of texts and write the scores beside the columns kept.
@@ -121,7 +123,7 @@ def score_dataset(
     threads
         Texts are scored by this many threads; None for one per usable core.
     batch_bytes, part_bytes
-        Bytes of text in a batch, at most (default: what suits the scorer), and in an output part, about.
+        Bytes of text in a batch, at most, and in an output part, about; None: what suits the scorer.
     progress
         Called as ``progress(rows_done, bytes_done, files_done)`` after each batch and each file.
 
@@ -148,6 +150,8 @@ def score_dataset(
         raise UsageError("--overwrite and --resume exclude each other: start afresh, or go on")
     if batch_bytes is None:
         batch_bytes = getattr(scorer, "batch_bytes", 8 << 20)
+    if part_bytes is None:
+        part_bytes = min(PART_BYTES, BATCHES_IN_PART * getattr(scorer, "batch_bytes", PART_BYTES))
     out = Path(output)
     sources = _without_outputs(discover(inputs, format), out)
     config = {
@@ -322,7 +326,7 @@ class _Run:
                         str(step.source.path),
                         row,
                         "the model's logits are not finite, so its scores are null",
-                        "check the model's weights for NaN and infinity, or use precision fp32",
+                        "affectcore models says which of the model's weights are NaN or infinite",
                     )
                 )
             if parents is not None:

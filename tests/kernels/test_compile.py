@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,21 @@ def compile_all(script: str, cache: Path, *arguments: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    return compile_all("compile_offline.py", tmp_path_factory.mktemp("triton"))  # type: ignore[no-any-return]
+def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """Compile both sets of kernels at the same time: each takes one core about a minute."""
+    with ThreadPoolExecutor() as pool:
+        scripts = ("compile_offline.py", "compile_encoder.py")
+        return list(pool.map(lambda script: compile_all(script, tmp_path_factory.mktemp("triton")), scripts))
 
 
 @pytest.fixture(scope="module")
-def encoder_table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return compile_all("compile_encoder.py", tmp_path_factory.mktemp("triton"))  # type: ignore[no-any-return]
+def table(tables: list[Any]) -> dict[str, dict[str, object]]:
+    return tables[0]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def encoder_table(tables: list[Any]) -> dict[str, Any]:
+    return tables[1]  # type: ignore[no-any-return]
 
 
 def test_all_targets_are_there(table: dict[str, dict[str, object]]) -> None:
