@@ -8,7 +8,6 @@ fetched: names of the hub are looked up in its cache on this machine.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from affectcore.io.formats.texts import TEXT_COLUMNS
 from affectcore.kernels.encoder import Embedding, Head, Layer, Linear, Network, Norm, Relative
 from affectcore.metrics import registry, taxonomy
 from affectcore.models import base, safetensors
-from affectcore.models.tokenizer import Tokenizer, read_tokenizer
+from affectcore.models.tokenizer import Tokenizer, read_json, read_tokenizer
 
 __all__ = [
     "ARCHITECTURES",
@@ -351,7 +350,7 @@ class _Config:
     @classmethod
     def read(cls, directory: Path) -> _Config:
         path = directory / "config.json"
-        values = _json(path, "this is no directory of a model, or one that is not whole")
+        values = read_json(path, "this is no directory of a model, or one that is not whole")
         return cls(path, values)
 
     @property
@@ -534,17 +533,7 @@ def _bert_encoder(config: _Config, source: _Source, head: Head, prefix: str) -> 
     layers = []
     for number in range(config.size("num_hidden_layers", 12)):
         at = f"{prefix}encoder.layer.{number}."
-        layers.append(
-            Layer(
-                norm_in=None,
-                qkv=source.stacked([f"{at}attention.self.{part}" for part in ("query", "key", "value")], d, d),
-                out=source.linear(f"{at}attention.output.dense", d, d),
-                norm_mid=source.norm(f"{at}attention.output.LayerNorm", d, eps),
-                up=source.linear(f"{at}intermediate.dense", m, d),
-                down=source.linear(f"{at}output.dense", d, m),
-                norm_out=source.norm(f"{at}output.LayerNorm", d, eps),
-            )
-        )
+        layers.append(_bert_layer(source, at, ("query", "key", "value"), d, m, eps))
     n_heads, width = _heads(config, "num_attention_heads", 4 if electra else 12, d)
     return Network(
         embedding=embedding,
@@ -554,6 +543,19 @@ def _bert_encoder(config: _Config, source: _Source, head: Head, prefix: str) -> 
         n_heads=n_heads,
         scale=width**-0.5,
         activation=config.activation("hidden_act", "gelu"),
+    )
+
+
+def _bert_layer(source: _Source, at: str, qkv: Sequence[str], d: int, m: int, eps: float) -> Layer:
+    """Read a layer named as BERT names it; only what makes q, k and v is called otherwise in its relatives."""
+    return Layer(
+        norm_in=None,
+        qkv=source.stacked([f"{at}attention.self.{part}" for part in qkv], d, d),
+        out=source.linear(f"{at}attention.output.dense", d, d),
+        norm_mid=source.norm(f"{at}attention.output.LayerNorm", d, eps),
+        up=source.linear(f"{at}intermediate.dense", m, d),
+        down=source.linear(f"{at}output.dense", d, m),
+        norm_out=source.norm(f"{at}output.LayerNorm", d, eps),
     )
 
 
@@ -649,18 +651,8 @@ def _deberta_encoder(config: _Config, source: _Source, head: Head, prefix: str) 
             key = _rows(source.linear(f"{self}{key_name}", d, d), rows) if "c2p" in kinds else none
             query = _rows(source.linear(f"{self}{query_name}", d, d), rows) if "p2c" in kinds else none
             relative = Relative(key, query, bucket)
-        layers.append(
-            Layer(
-                norm_in=None,
-                qkv=source.stacked([f"{self}{part}_proj" for part in ("query", "key", "value")], d, d),
-                out=source.linear(f"{at}attention.output.dense", d, d),
-                norm_mid=source.norm(f"{at}attention.output.LayerNorm", d, eps),
-                up=source.linear(f"{at}intermediate.dense", m, d),
-                down=source.linear(f"{at}output.dense", d, m),
-                norm_out=source.norm(f"{at}output.LayerNorm", d, eps),
-                relative=relative,
-            )
-        )
+        layer = _bert_layer(source, at, ("query_proj", "key_proj", "value_proj"), d, m, eps)
+        layers.append(replace(layer, relative=relative))
     n_heads, width = _heads(config, "num_attention_heads", 24, d)
     return Network(
         embedding=embedding,
@@ -909,18 +901,6 @@ def _labels(config: _Config) -> tuple[str, ...]:
     return tuple(numbered[i] for i in range(len(numbered)))
 
 
-def _json(path: Path, remedy: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(path, "not found", remedy)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(path, f"no JSON: {error}", "copy it again") from None
-    if not isinstance(values, dict):
-        raise InputError(path, "it holds no JSON object", "copy it again")
-    return values
-
-
 def read_arrays(directory: Path) -> tuple[dict[str, np.ndarray], Path]:
     """Return a checkpoint's arrays, and the file that errors name."""
     whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
@@ -937,7 +917,7 @@ def read_arrays(directory: Path) -> tuple[dict[str, np.ndarray], Path]:
                 ".from_pretrained(...).save_pretrained(..., safe_serialization=True)",
             )
         raise InputError(whole, "not found", "this is no directory of a model, or one that is not whole")
-    mapping = _json(index, "").get("weight_map")
+    mapping = read_json(index, "").get("weight_map")
     if not isinstance(mapping, dict) or not all(isinstance(f, str) and Path(f).name == f for f in mapping.values()):
         raise InputError(index, "it has no weight_map of names of files beside it", "copy it again")
     arrays: dict[str, np.ndarray] = {}

@@ -16,7 +16,7 @@ import numpy as np
 from affectcore.errors import InputError
 from affectcore.kernels import dispatch, wordpiece
 
-__all__ = ["Tokenizer", "read_tokenizer"]
+__all__ = ["Tokenizer", "read_json", "read_tokenizer"]
 
 _LARGEST = 1 << 30  # transformers writes 1e30 where a tokenizer has no limit
 
@@ -102,7 +102,7 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     settings = _settings(directory)
     path = directory / "tokenizer.json"
     if path.is_file():
-        record = _json(path)
+        record = read_json(path)
         if not isinstance(record.get("model"), dict):
             raise InputError(path, "it holds no tokenizer", "copy it again")
     else:
@@ -126,7 +126,10 @@ def _ids(array: Any) -> tuple[int, ...]:
     return tuple(int(i) for i in array)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = "copy it again") -> dict[str, Any]:
+    """Return the object in a JSON file; `remedy` is for the case that there is no such file."""
+    if not path.is_file():
+        raise InputError(path, "not found", remedy)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -178,7 +181,7 @@ class _Settings:
 
 def _settings(directory: Path) -> _Settings:
     names = ("config.json", "special_tokens_map.json", "tokenizer_config.json")
-    config, special, values = (_json(directory / n) if (directory / n).is_file() else {} for n in names)
+    config, special, values = (read_json(directory / n) if (directory / n).is_file() else {} for n in names)
     named = values.get("tokenizer_class") or config.get("tokenizer_class")
     if named:
         return _Settings(_CLASSES.get(str(named).removesuffix("Fast"), ""), {**special, **values})
@@ -188,7 +191,7 @@ def _settings(directory: Path) -> _Settings:
 def _older(directory: Path, settings: _Settings) -> tuple[Path, dict[str, Any]]:
     """Return one of the files of an older checkpoint's tokenizer, and what they say as `tokenizer.json` would."""
     more, merges = directory / "added_tokens.json", directory / "merges.txt"
-    plain = not (more.is_file() and _json(more)) and settings.get("do_basic_tokenize", True)
+    plain = not (more.is_file() and read_json(more)) and settings.get("do_basic_tokenize", True)
     model: dict[str, Any]
     if plain and settings.family == "bert" and (path := directory / "vocab.txt").is_file():
         vocab = {token: i for i, token in enumerate(_lines(path))}
@@ -197,7 +200,7 @@ def _older(directory: Path, settings: _Settings) -> tuple[Path, dict[str, Any]]:
         normalizer = {"type": "BertNormalizer", "clean_text": True, **settings.normalizer()}
         before: dict[str, Any] = {"type": "BertPreTokenizer"}
     elif plain and settings.family == "roberta" and merges.is_file() and (path := directory / "vocab.json").is_file():
-        vocab = _json(path)
+        vocab = read_json(path)
         names = {"cls": "<s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
         special = [settings.token(name, token) for name, token in names.items()]
         model = {"type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": False}

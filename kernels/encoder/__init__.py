@@ -131,6 +131,12 @@ def forward(ids: Any, positions: Any, offsets: Any, network: Any, *, backend: st
     -------
     array
         float32 (n, k).
+
+    Raises
+    ------
+    ValueError
+        On numba, if an id or a position is outside of its table. triton does not look for such, since to ask would be
+        to wait for the GPU: there it adds nothing.
     """
     return implementation("encoder", backend, ids, positions, offsets).forward(ids, positions, offsets, network)
 

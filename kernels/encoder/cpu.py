@@ -844,6 +844,9 @@ class Workspace:
     def embed(self, ids: np.ndarray, positions: np.ndarray, embedding: Any) -> np.ndarray:
         """See `affectcore.kernels.encoder.embed`."""
         self._turn = 0
+        for what, rows, table in (("token ids", ids, embedding.words), ("positions", positions, embedding.positions)):
+            if len(table) and len(rows) and (rows.min() < 0 or rows.max() >= len(table)):
+                raise ValueError(f"{what} must be in [0, {len(table)}), found {rows.min()} to {rows.max()}")
         x = self.take("norm 1", (len(ids), embedding.words.shape[1]))
         _embed(ids, positions, embedding.words, embedding.positions, x)
         if embedding.norm is not None:

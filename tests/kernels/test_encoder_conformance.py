@@ -879,3 +879,12 @@ def test_powers_of_two_bytes_and_pairs() -> None:
     np.testing.assert_array_equal(found, 2.0**exponents)
     np.testing.assert_array_equal(as_bytes, values.astype(int))
     assert np.int32(word).view(np.uint32) == 0xFEDC1234
+
+
+@pytest.mark.parametrize(
+    ("ids", "places"), [([0, 60], [0, 1]), ([-1, 0], [0, 1]), ([0, 1], [0, 600]), ([0, 1], [-1, 0])]
+)
+def test_numba_refuses_ids_outside_of_the_tables(ids: list[int], places: list[int]) -> None:
+    part = encoder.prepare(Maker().network().embedding, backend="numba")
+    with pytest.raises(ValueError, match=r"must be in \[0, "):
+        encoder.embed(np.array(ids, np.int32), np.array(places, np.int32), part, backend="numba")
