@@ -135,7 +135,7 @@ def read_json(path: Path, remedy: str = "copy it again") -> dict[str, Any]:
     except ValueError as error:
         raise InputError(path, f"no JSON: {error}", "copy it again") from None
     if not isinstance(record, dict):
-        raise InputError(path, "no JSON object", "copy it again")
+        raise InputError(path, "it holds no JSON object", "copy it again")
     return record
 
 

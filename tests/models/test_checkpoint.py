@@ -506,7 +506,7 @@ def test_files_that_are_missing_or_damaged(tmp_path: Path) -> None:
     case(lambda p: (p / "model.safetensors").rename(p / "pytorch_model.bin"), "pytorch_model.bin.*convert it once")
     case(lambda p: (p / "tokenizer.json").unlink(), r"tokenizer.json: not found .*AutoTokenizer")
     case(lambda p: (p / "tokenizer.json").write_text("{}"), "tokenizer.json: it holds no tokenizer")
-    case(lambda p: (p / "tokenizer_config.json").write_text("[]"), "tokenizer_config.json: no JSON object")
+    case(lambda p: (p / "tokenizer_config.json").write_text("[]"), "tokenizer_config.json: it holds no JSON object")
     case(smaller, "it has ids up to 100000, and the network has")
     case(cut, "the file ends within array")
 
