@@ -14,7 +14,7 @@ import pyarrow as pa
 from affectcore import lexicons
 from affectcore.arrow import blocks as cut
 from affectcore.arrow import ragged
-from affectcore.kernels import activations, bag, segments, tone, wordpiece, words
+from affectcore.kernels import activations, bag, dynamics, segments, tone, wordpiece, words
 from affectcore.models.base import PASSAGE_BYTES
 
 Call = Callable[[], Any]
@@ -79,6 +79,10 @@ ACTIVATIONS: dict[str, Callable[[pa.Array, str], Call]] = {
 SEGMENTS: dict[str, Callable[[pa.Array, str], Call]] = {
     "segments": lambda texts, backend: _segments(texts, backend),
     "passages": lambda texts, backend: _passages(texts, backend),
+}
+DYNAMICS: dict[str, Callable[[pa.Array, str], Call]] = {
+    "dynamics, units of 20 tokens": lambda texts, backend: _dynamics(texts, backend),
+    "correlation, units of 20 tokens": lambda texts, backend: _correlation(texts, backend),
 }
 UNIGRAMS, BUCKETS, FEATURES, HIDDEN, OUTPUTS = 30_000, 1 << 17, 64, 64, 31
 
@@ -179,3 +183,18 @@ def _decide(texts: pa.Array, backend: str) -> Call:
 def _aggregate(texts: pa.Array, backend: str) -> Call:
     blocks = [(block, first, np.full(len(block), 20, np.float32)) for block, first in _units(texts)]
     return lambda: [activations.aggregate(*block, backend=backend) for block in blocks]
+
+
+def _series(texts: pa.Array) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return two columns of the units' logits, such as valence and distress, as series of ten units, block by block."""
+    return [(block[:, 0].copy(), block[:, 1].copy(), first) for block, first in _units(texts)]
+
+
+def _dynamics(texts: pa.Array, backend: str) -> Call:
+    blocks = [(np.stack([a, b], 1), first) for a, b, first in _series(texts)]
+    return lambda: [dynamics.dynamics(*block, backend=backend) for block in blocks]
+
+
+def _correlation(texts: pa.Array, backend: str) -> Call:
+    blocks = _series(texts)
+    return lambda: [dynamics.correlation(*block, backend=backend) for block in blocks]

@@ -1,12 +1,18 @@
-"""Op family `segments`: where sentences, code, tables and addresses begin and end, in UTF-8 bytes.
+"""Op family `segments`: where sentences, code, tables, addresses and quotes begin and end, in UTF-8 bytes.
 
 segments
     Spans that tile the documents: consecutive, no byte left out. One pass from left to right, line by line (a line ends
     behind its line feed):
 
-    - A line whose first three bytes that are no space or tab are ``` or ~~~ opens a CODE segment; it runs through the
-      next line that begins with the same three, or to the end of the document.
+    - A line that begins, behind spaces and tabs, with a fence of three or more ` or ~ opens a CODE segment; behind a
+      fence of ` no other ` may stand in the line (that is code within a line). The segment runs through the next line
+      that is nothing but a fence of the same character, at least as long, and white space; or to the end of the
+      document. As in CommonMark, but for the indentation, which may be deeper: in lists it is.
     - Consecutive lines whose first byte that is no space or tab is | are a TABLE segment.
+    - Consecutive lines whose first byte that is no space or tab is > are a QUOTE segment, whatever stands in it:
+      fences, tables and addresses too. Lines of Python sessions (>>>) and such as ">90 %" are taken for quotes, as in
+      Markdown. A line without > ends the quote, where CommonMark may go on (lazily). A document of a single line holds
+      no quote: either nobody answers it, or the answer has lost its line break.
     - In other lines, http://, https:// and www. open a URL segment where no letter, digit or byte outside ASCII stands
       before them; it ends before white space or one of < > " ` ) ], and .,;:!?' at its end do not belong to it.
     - A sentence ends behind a run of . ! ? … 。 ！ ？ and the closing marks " ' ) ] * _ } ” ’ behind it, if white space
@@ -36,9 +42,9 @@ from typing import Any
 
 from affectcore.kernels.dispatch import implementation
 
-from .tables import CODE, LONGEST, TABLE, TEXT, URL, Segments
+from .tables import CODE, LONGEST, QUOTE, TABLE, TEXT, URL, Segments
 
-__all__ = ["CODE", "LONGEST", "TABLE", "TEXT", "URL", "Segments", "passages", "segments"]
+__all__ = ["CODE", "LONGEST", "QUOTE", "TABLE", "TEXT", "URL", "Segments", "passages", "segments"]
 
 
 def segments(values: Any, offsets: Any, *, backend: str = "auto") -> Segments:

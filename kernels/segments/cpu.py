@@ -7,7 +7,7 @@ import numpy as np
 from affectcore.kernels.dispatch import inline, jit
 from affectcore.kernels.memory import load8
 
-from .tables import CODE, LONGEST, MOST_DIGITS, MOST_LETTERS, TABLE, TEXT, URL, Segments, packed_abbreviations
+from .tables import CODE, LONGEST, MOST_DIGITS, MOST_LETTERS, QUOTE, TABLE, TEXT, URL, Segments, packed_abbreviations
 
 _ABBREVIATIONS = packed_abbreviations()
 
@@ -40,6 +40,22 @@ _CLASS = _classes()
 @inline
 def _is_space(c):
     return c == 32 or 9 <= c <= 13
+
+
+@inline
+def _fence(at, end):
+    """Return the bytes of the fence at an address, and whether it opens and closes code by what stands behind it."""
+    c = load8(at)
+    behind = at
+    while behind < end and load8(behind) == c:
+        behind += 1
+    size = behind - at
+    opens = closes = size >= 3
+    while behind < end:
+        opens &= c != 96 or load8(behind) != 96
+        closes &= _is_space(load8(behind))
+        behind += 1
+    return size, opens, closes
 
 
 @inline
@@ -163,7 +179,7 @@ def _segments(text, offsets, classes, abbreviations, first, bounds, kinds):
         at, end = text + offsets[d], text + offsets[d + 1]
         begin = seen = at  # of the piece that is not closed yet
         state = TEXT
-        fence = 0
+        first_byte = length = 0  # of the lines that the state goes on with; of the fence that opened it
         while at < end:
             # A line: from `line` to `stop`, its break included.
             line = at
@@ -175,22 +191,23 @@ def _segments(text, offsets, classes, abbreviations, first, bounds, kinds):
             while word < stop and (load8(word) == 32 or load8(word) == 9):
                 word += 1
             c = int(load8(word)) if word < stop else 10
-            is_fence = (c == 96 or c == 126) and word + 3 <= stop and load8(word + 1) == c and load8(word + 2) == c
+            fence, opens, closes = _fence(word, stop) if c == 96 or c == 126 else (0, False, False)
             if state == CODE:
                 at = stop
-                if is_fence and c == fence:
+                if closes and c == first_byte and fence >= length:
                     n, _ = _emit(n, head, begin, begin, stop, CODE, text, bounds, kinds, classes)
                     begin, state = stop, TEXT
                 continue
-            if state == TABLE:
-                if c == 124:
+            if state != TEXT:
+                if c == first_byte:
                     at = stop
                     continue
-                n, _ = _emit(n, head, begin, begin, line, TABLE, text, bounds, kinds, classes)
+                n, _ = _emit(n, head, begin, begin, line, state, text, bounds, kinds, classes)
                 begin, state = line, TEXT
-            if is_fence or c == 124:
-                state = CODE if is_fence else TABLE
-                fence = c
+            # A line that is all of a document quotes nothing.
+            if opens or c == 124 or (c == 62 and (line > text + offsets[d] or stop < end)):
+                state = CODE if opens else TABLE if c == 124 else QUOTE
+                first_byte, length = c, fence
                 at = stop
                 continue
             while at < stop:

@@ -19,6 +19,7 @@ TEXT = tl.constexpr(tables.TEXT)
 CODE = tl.constexpr(tables.CODE)
 TABLE = tl.constexpr(tables.TABLE)
 URL = tl.constexpr(tables.URL)
+QUOTE = tl.constexpr(tables.QUOTE)
 LONGEST = tl.constexpr(tables.LONGEST)
 MOST_LETTERS = tl.constexpr(tables.MOST_LETTERS)
 MOST_DIGITS = tl.constexpr(tables.MOST_DIGITS)
@@ -47,6 +48,23 @@ def _is(classes, c, bits):
 @triton.jit
 def _is_space(c):
     return (c == 32) | ((c >= 9) & (c <= 13))
+
+
+@triton.jit
+def _fence(text, at, end, c):
+    """Bytes of the fence at `at` that begins with `c`, and whether it opens and closes code by what stands behind."""
+    behind = at
+    while (behind < end) & (_byte(text, behind, end) == c):
+        behind += 1
+    size = behind - at
+    opens = size >= 3
+    closes = size >= 3
+    while behind < end:
+        e = _byte(text, behind, end)
+        opens &= (c != 96) | (e != 96)
+        closes &= _is_space(e)
+        behind += 1
+    return size, opens, closes
 
 
 @triton.jit
@@ -174,7 +192,8 @@ def _segments_kernel(
     begin = size * 0
     seen = size * 0
     state = size * 0 + TEXT
-    fence = size * 0
+    first_byte = size * 0  # of the lines that the state goes on with
+    length = size * 0  # of the fence that opened it
     while at < size:
         line = at
         stop = at
@@ -186,20 +205,24 @@ def _segments_kernel(
         while (word < stop) & ((c == 32) | (c == 9)):
             word += 1
             c = _byte(text, word, stop)
-        is_fence = ((c == 96) | (c == 126)) & (_byte(text, word + 1, stop) == c) & (_byte(text, word + 2, stop) == c)
+        fence = size * 0
+        opens = fence > 0
+        closes = fence > 0
+        if (c == 96) | (c == 126):
+            fence, opens, closes = _fence(text, word, stop, c)
         if state == CODE:
-            if is_fence & (c == fence):
+            if closes & (c == first_byte) & (fence >= length):
                 n, begin = _emit(n, begin, begin, stop, state, text, size, lo, bounds, kinds, classes, WRITE)
                 state = state * 0 + TEXT
         else:
-            if (state == TABLE) & (c != 124):
+            if (state != TEXT) & (c != first_byte):
                 n, begin = _emit(n, begin, begin, line, state, text, size, lo, bounds, kinds, classes, WRITE)
                 state = state * 0 + TEXT
-            if is_fence:
-                state = state * 0 + CODE
-                fence = c
-            elif c == 124:
-                state = state * 0 + TABLE
+            # A line that is all of a document quotes nothing.
+            if opens | (c == 124) | ((c == 62) & ((line > 0) | (stop < size))):
+                state = tl.where(opens, CODE, tl.where(c == 124, TABLE, QUOTE))
+                first_byte = c
+                length = fence
             else:
                 while at < stop:
                     c = _byte(text, at, stop)

@@ -6,10 +6,11 @@ import re
 
 import numpy as np
 
-from .tables import ABBREVIATIONS, CODE, LONGEST, MOST_DIGITS, TABLE, TEXT, URL, Segments
+from .tables import ABBREVIATIONS, CODE, LONGEST, MOST_DIGITS, QUOTE, TABLE, TEXT, URL, Segments
 
-_FENCE = re.compile(rb"[ \t]*(```|~~~)")
-_ROW = re.compile(rb"[ \t]*\|")
+_OPENS = re.compile(rb"[ \t]*(`{3,}(?=[^`]*\Z)|~{3,})")
+_CLOSES = re.compile(rb"[ \t]*(`{3,}|~{3,})[ \t-\r]*\Z")
+_RUNS = {TABLE: re.compile(rb"[ \t]*\|"), QUOTE: re.compile(rb"[ \t]*>")}  # kinds made of lines of the same beginning
 _URL = rb"(?<![0-9A-Za-z\x80-\xff])(?P<url>(?:https?://|www\.)[^ \t\n\v\f\r<>\"`)\]]*)"
 _MARKS = rb"(?P<marks>(?:[.!?]|\xe2\x80\xa6|\xe3\x80\x82|\xef\xbc[\x81\x9f])+)(?:[\"')\]*_}]|\xe2\x80[\x9d\x99])*"
 _NEXT = re.compile(_URL + rb"|" + _MARKS)
@@ -104,20 +105,22 @@ def segments(values: np.ndarray, offsets: np.ndarray) -> Segments:
         state, fence, at = TEXT, b"", 0
         for line in _lines(pieces.document):
             stop = at + len(line)
-            opened = _FENCE.match(line)
             if state == CODE:
-                if opened and opened[1] == fence:
+                closed = _CLOSES.match(line)
+                if closed and closed[1].startswith(fence):
                     pieces.close(stop, CODE)
                     state = TEXT
             else:
-                if state == TABLE and not _ROW.match(line):
-                    pieces.close(at, TABLE)
-                    state = TEXT
+                opened = _OPENS.match(line)
+                kind = next((kind for kind, run in _RUNS.items() if run.match(line)), TEXT)
+                if kind == QUOTE and line == pieces.document:
+                    kind = TEXT
+                if state not in (TEXT, kind):
+                    pieces.close(at, state)
+                state = kind
                 if opened:
                     state, fence = CODE, opened[1]
-                elif _ROW.match(line):
-                    state = TABLE
-                else:
+                elif state == TEXT:
                     _sentences(pieces, at, stop)
             at = stop
         if pieces.begin < at:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-TEXT, CODE, TABLE, URL = 0, 1, 2, 3
+TEXT, CODE, TABLE, URL, QUOTE = 0, 1, 2, 3, 4
 
 LONGEST = 1024  # bytes of a text segment, at most
 
@@ -25,7 +25,7 @@ class Segments(NamedTuple):
 
     offsets: Any  # int64 (n_segments + 1,): byte bounds; no byte between the first and the last is left out
     first: Any  # int64 (n + 1,): document d owns segments first[d]:first[d + 1]
-    kind: Any  # uint8 (n_segments,): TEXT, CODE, TABLE or URL
+    kind: Any  # uint8 (n_segments,): TEXT, CODE, TABLE, URL or QUOTE
 
 
 def packed_abbreviations() -> np.ndarray:

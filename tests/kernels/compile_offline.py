@@ -42,6 +42,7 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
     activations = importlib.import_module("affectcore.kernels.activations.gpu")
     wordpiece = importlib.import_module("affectcore.kernels.wordpiece.gpu")
     segments = importlib.import_module("affectcore.kernels.segments.gpu")
+    dynamics = importlib.import_module("affectcore.kernels.dynamics.gpu")
     stream = {"ids": INT32, "flags": BYTES, "offsets": INT64}
     out: dict[str, tuple[Any, dict[str, str], dict[str, Any], int]] = {
         "words.count": (words._count_kernel, {**TEXT, "n_words": INT64}, {"BLOCK": words.BLOCK}, words.WARPS),
@@ -261,6 +262,19 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
         {"COLUMNS": 32},
         1,
     )
+    for k in (1, 2, 31):
+        out[f"dynamics.dynamics.{k}"] = (
+            dynamics._dynamics_kernel,
+            {"values": FLOAT, "offsets": INT64, "out": FLOAT, "counts": INT32, "n": "i32", "k": "i32"},
+            dynamics.constants(k),
+            1,
+        )
+        out[f"dynamics.correlation.{k}"] = (
+            dynamics._correlation_kernel,
+            {"a": FLOAT, "b": FLOAT, "offsets": INT64, "out": FLOAT, "k": "i32"},
+            dynamics.constants(k),
+            1,
+        )
     for write in (False, True):
         step = "write" if write else "count"
         out[f"segments.segments.{step}"] = (
@@ -293,7 +307,7 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
             {"WRITE": write},
             1,
         )
-    modules = (words, tone, wordpiece, bag, activations, segments)
+    modules = (words, tone, wordpiece, bag, activations, segments, dynamics)
     kernels = {f.fn.__name__ for m in modules for f in vars(m).values() if isinstance(f, JITFunction)}
     missing = {k for k in kernels if k.endswith("_kernel")} - {case[0].fn.__name__ for case in out.values()}
     if missing:

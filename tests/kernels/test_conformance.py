@@ -1,6 +1,6 @@
 """Every op that takes texts on every backend, on the same inputs: the reference says what is right.
 
-The same for the other families is in test_bag.py, test_activations.py and test_encoder_conformance.py.
+The same for the other families: test_bag.py, test_activations.py, test_dynamics.py and test_encoder_conformance.py.
 """
 
 from __future__ import annotations
@@ -103,6 +103,11 @@ SHAPES = {
     "odd words for a tokenizer": [word.encode() for word in ODD] + [" ".join(ODD).encode(), "".join(ODD).encode()],
     "added tokens across block borders": [b"a" * k + b"[MASK]sing[CLS][SEP" for k in range(248, 258, 2)],
     "marks to be put in order": ["a\u1b44\U0001d165\u1baa b".encode(), b"plain", "\U0001d15e\u1b44".encode()],
+    "code, tables and quotes": [
+        b"A. B\n````\n```\nx\n```\n````\n| a |\n> I am sad. Really!\n> ```\nGood.\n~~~\n> c\n~~~~\n>>> d\n```e``` f",
+        b">",
+        b"\n\t> a\n>\n\n> b",
+    ],
     "every tone rule": [
         b"never so good, never this bad, this good without doubt good, at least good, the least good, very least good",
         b"it was the kiss of death for a bus stop; yeah right, bad ass, to die for, the shit the bomb: kind of nice",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from texts import data, documents
 
 from affectcore.kernels import dispatch, segments
-from affectcore.kernels.segments import CODE, TABLE, TEXT, URL
+from affectcore.kernels.segments import CODE, QUOTE, TABLE, TEXT, URL
 
 PIECES = [
     *(
@@ -33,6 +33,7 @@ PIECES = [
         b"12",
         b"1",
     ),
+    *(b"````", b"\n```\n", b"\n> ", b">", b"\n~~~~ \n", b"\n```py\n"),
     *(b"```", b"~~~", b"| a |", b"|", b"http://x.org/a", b"https://", b"http", b"www.", b"www.a.b).", b'"', b")", b"*"),
     *(
         "…".encode(),
@@ -97,6 +98,32 @@ SHAPES: dict[str, list[bytes]] = {
     "white space only": [b" \n\t \n", b"\n"],
     "punctuation only": [b"...", b"!?", b"```"],
     "open fence": [b"a\n```\nb. c", b"~~~\n```\nx\n~~~\ny"],
+    "fences of several lengths": [
+        b"````\n```\nx\n```\n````\nA.",
+        b"```\nx\n`````\nA.",
+        b"~~~~\n~~~\n````\n~~~~~ \t\r\nA.",
+        b"```\n```x\n```",
+        b"```a`b\nA. B.\n",
+        b"~~~ a`b\nA.\n~~~\nB.",
+        b"``\nA. B.\n`` `\n",
+        b"````",
+        b"a\n```\n``",
+    ],
+    "quotes": [
+        b"> a. b\n> c\nD. E",
+        b">\n",
+        b">",
+        b"\n>",
+        b">\n>",
+        b"> One. Two\n",
+        b"\n \n\t > a",
+        b"> ```\n> x\nA.\n",
+        b"> a\n```\n> b\n```\n> c",
+        b"| a |\n> b\n| c |\n> d",
+        b"> a\n\n> b\n...\n> c",
+        b">>> x\n... y\n",
+        b"> \xff\n>" + b"x" * 1100,
+    ],
     "long": [b"word " * 210, b"x" * 1030, b"x" + "é".encode() * 515, b"\x80" * 1030],
     "marks at the end of lines": [b"One.\nTwo.) \nThree.*\n", b"a.b.c. D"],
     "cut sequences": [b"Hi\xe2\x80", b"Hi\xe3\x80", b"\xef\xbc", b"Hi.\xe2\x80\x9d Oh"],
@@ -173,6 +200,57 @@ def test_code_tables_and_addresses() -> None:
     ]
 
 
+def test_quotes() -> None:
+    text = (
+        "You said:\n> I am sad. See www.x.org.\n>\n  > ```\n> > nested | a |\nI hear you. 3 > 2.\n\n"
+        ">>> print(1)\n>>> 2\n1\n"
+        "| a |\n> b\n```\n> no quote\n```\n> c"
+    )
+    assert cut(text) == [
+        (TEXT, "You said:\n"),
+        (QUOTE, "> I am sad. See www.x.org.\n>\n  > ```\n> > nested | a |\n"),
+        (TEXT, "I hear you. "),
+        (TEXT, "3 > 2.\n\n"),
+        (QUOTE, ">>> print(1)\n>>> 2\n"),
+        (TEXT, "1\n"),
+        (TABLE, "| a |\n"),
+        (QUOTE, "> b\n"),
+        (CODE, "```\n> no quote\n```\n"),
+        (QUOTE, "> c"),
+    ]
+
+
+def test_a_single_line_is_no_quote() -> None:
+    assert cut("> One. Two.") == [(TEXT, "> One. "), (TEXT, "Two.")]
+    assert cut(" >:( One\n") == [(TEXT, " >:( One\n")]
+    assert cut("> One. Two.\n>") == [(QUOTE, "> One. Two.\n>")]
+    assert cut("> One.\nTwo.") == [(QUOTE, "> One.\n"), (TEXT, "Two.")]
+
+
+@pytest.mark.parametrize(
+    ("code", "rest"),
+    [
+        ("````markdown\n```py\nx. Y\n```\n````\n", "After.\n"),
+        ("```\nx\n`````\n", "After.\n"),
+        ("~~~~\n~~~\n````\n~~~~ \t\r\n", "After.\n"),
+        ("   - `x`\n", None),
+        ("    ```py\n    x\n    ```\n", "After.\n"),
+        ("```\n```py\n``` x\n```\n", "After.\n"),
+        ("~~~ a`b\n~~~\n", "After.\n"),
+        ("```sh -c 'x'``` runs it.\n", None),
+        ("````\n```\nnot closed.\n", ""),
+    ],
+)
+def test_fences(code: str, rest: str | None) -> None:
+    """A fence closes at one that is as long at least, of the same character, alone in its line; None: no code."""
+    parts = cut(code + (rest if rest is not None else "After.\n"))
+    if rest is None:
+        assert parts[-1] == (TEXT, "After.\n")
+        assert {kind for kind, _ in parts} == {TEXT}
+    else:
+        assert parts == [(CODE, code)] + [(TEXT, rest)] * bool(rest)
+
+
 def test_passages_join_sentences_only() -> None:
     raw = b"One. Two. Three.\n```\nx\n```\nFour. " + b"Five is long enough to stand alone here. " * 2
     found = segments.segments(*ragged([raw]))
@@ -185,7 +263,10 @@ def test_passages_join_sentences_only() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    [b".", b"`", b"\n", b"|\n", b"www.", b"http://", b"a. ", b"(", b"1. ", b"\xe2\x80\xa6", b" ", b"x", b"\x80"],
+    [
+        *(b".", b"`", b"\n", b"|\n", b"www.", b"http://", b"a. ", b"(", b"1. ", b"\xe2\x80\xa6", b" ", b"x", b"\x80"),
+        *(b"```\n", b">\n", b"```", b"~"),
+    ],
 )
 def test_linear_time(piece: bytes) -> None:
     def seconds(n: int) -> float:
@@ -208,5 +289,5 @@ def test_real_answers() -> None:
 
 
 def test_unknown_kinds_do_not_exist() -> None:
-    found: Any = segments.segments(*ragged([b"a\n```\nb\n```\n| c |\nwww.d.org"]))
-    assert sorted(set(found.kind.tolist())) == [TEXT, CODE, TABLE, URL]
+    found: Any = segments.segments(*ragged([b"a\n```\nb\n```\n| c |\n> d\nwww.e.org"]))
+    assert sorted(set(found.kind.tolist())) == [TEXT, CODE, TABLE, URL, QUOTE] == list(range(5))
