@@ -14,14 +14,21 @@ BLOCK_BYTES = 1 << 20
 _MOST_BYTES = 2**31 - 1
 
 
+def check_text(texts: pa.Array) -> None:
+    """Raise UsageError where an array holds neither texts nor chat messages."""
+    from affectcore.io.formats.texts import is_text
+
+    if not is_text(texts.type):
+        raise UsageError(f"texts are of type {texts.type}; string, large_string or binary is needed")
+
+
 def ragged(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Map a text array to `(values, offsets)`: a view of its bytes, and offsets as int64."""
     wide = pa.types.is_large_string(texts.type) or pa.types.is_large_binary(texts.type)
     if not (wide or pa.types.is_string(texts.type) or pa.types.is_binary(texts.type)):
-        from affectcore.io.formats.texts import extract, is_text
+        from affectcore.io.formats.texts import extract
 
-        if not is_text(texts.type):
-            raise UsageError(f"texts are of type {texts.type}; string, large_string or binary is needed")
+        check_text(texts)
         return ragged(extract(texts))
     n = len(texts)
     if n == 0:

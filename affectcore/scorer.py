@@ -7,27 +7,46 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from io import IOBase
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from affectcore._version import __version__
-from affectcore.arrow import blocks, ragged
-from affectcore.errors import UsageError
+from affectcore.arrow import blocks, check_text, ragged
+from affectcore.errors import TextError, UsageError
 from affectcore.kernels import dispatch
-from affectcore.metrics import lexical, registry
+from affectcore.metrics import context, distress, lexical, registry
+from affectcore.metrics.taxonomy import TAXONOMIES
 from affectcore.settings import usable_cores
 
-UNITS = ("document", "segment")
+UNITS = ("document", "segment", "turn", "conversation")
+PARTS = ("answer", "reasoning", "both", "whole")
+ROLES = ("assistant", "user", "all")
+EXCLUDED = ("code", "quote", "table", "url")
+"""Kinds of segments that a model's tone can leave out."""
 VADER_MODES = ("exact", "corrected")
 
-_KINDS = ("text", "code", "table", "url")
-_SEGMENT_FIELDS = (
-    pa.field("segment", pa.int32()),
-    pa.field("segment_start", pa.int32()),
-    pa.field("segment_kind", pa.string()),
-)
+_KINDS = ("text", "code", "table", "url", "quote")
+_KEYS = {
+    "document": (),
+    "segment": (
+        pa.field("segment", pa.int32()),
+        pa.field("segment_start", pa.int32()),
+        pa.field("segment_kind", pa.string()),
+    ),
+    "turn": (pa.field("turn", pa.int32()), pa.field("role", pa.string())),
+    "conversation": (pa.field("n_turns", pa.int32()),),
+}
+
+
+class Rows(NamedTuple):
+    """What `Scorer.score_rows` returns."""
+
+    batch: pa.RecordBatch  # score columns of `Scorer.schema`
+    parents: np.ndarray | None  # int64: the input row of each; None where each input row is one
+    unscored: list[int]  # input rows without the model's scores because its logits are not finite
+    n_reasoning: int  # texts that had reasoning
 
 
 class Scorer:
@@ -44,9 +63,12 @@ class Scorer:
         `default` (all that the model allows, but for those that must be asked for), names of metrics or groups,
         comma-separated or as a sequence; see `affectcore metrics`.
     unit
-        `document`: one row per text. `segment`: one row per sentence-like span, with `segment` (its number within the
-        text), `segment_start` (its first byte) and `segment_kind` (`text`, `code`, `table` or `url`) before the scores;
-        a null or empty text has no rows, and only spans of kind `text` have a model's scores.
+        `document`: one row per text; of a chat, its last assistant message. `segment`: one row per sentence-like span,
+        with `segment` (its number within the text), `segment_start` (its first byte) and `segment_kind` (`text`,
+        `code`, `table`, `url` or `quote`) before the scores; a null or empty text has no rows, and spans of excluded
+        kinds have no scores of a model. `turn`: one row per turn of a conversation, with `turn` (its number among the
+        messages, from 0) and `role`; what has no text (a call of a tool) has no row. `conversation`: one row per
+        conversation: the means of its turns' scores, the sums of their counts, `n_turns`, and metrics of the whole.
     backend
         `auto` (the CPU kernels), `numba`, `triton` (a GPU) or `reference` (plain Python: slow, for checking).
     logits
@@ -65,6 +87,15 @@ class Scorer:
         What an encoder makes of documents: `segment` scores every document passage by passage, as the static model
         does; `window` in windows as long as the model allows; `truncate` keeps the beginning of longer ones and says so
         in the column `truncated`; `error` refuses them. It does not matter where `unit` is `segment`.
+    parts
+        What is scored of an assistant's texts that have reasoning (in `<think>` tags, or a message's field of its own):
+        the `answer`, the `reasoning`, `both` (a row for each, with the column `part`), or the `whole` text as it is.
+    roles
+        Whose turns are scored, with unit `turn` or `conversation`: `assistant`, `user` or, for turns, `all`: system
+        prompts and tools, too.
+    exclude
+        What has no tone: any of `code`, `quote`, `table` and `url`, comma-separated or as a sequence, or `none`. A
+        model's scores leave it out; VADER, rates and counts read everything.
 
     Raises
     ------
@@ -91,37 +122,108 @@ class Scorer:
         taxonomy: str | Sequence[str] = (),
         precision: str = "auto",
         long: str = "segment",
+        parts: str = "answer",
+        roles: str = "assistant",
+        exclude: str | Sequence[str] = EXCLUDED,
     ) -> None:
         self.unit = _choose("unit", unit, UNITS)
+        self.parts = _choose("part", parts, PARTS)
+        self.roles = _choose("role", roles, ROLES)
+        self.exclude = _kinds(exclude)
+        if roles != "assistant" and unit in ("document", "segment"):
+            raise UsageError(f"roles are of turns: with {roles!r} the unit is turn or conversation, not {unit}")
+        if unit == "conversation" and (parts == "both" or roles == "all"):
+            raise UsageError(
+                "a conversation is one row: parts are answer, reasoning or whole, and roles assistant or user"
+            )
         self.vader = _choose("vader mode", vader, VADER_MODES)
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be 1 or more, not {threads}")
         self.threads = threads or usable_cores()
         self.model = str(model)
         self._model = _load_model(self.model, precision, long)
+        if self._model and self.exclude != EXCLUDED:
+            self._model = self._model.excluding(self.exclude)
         heads = self._model.heads if self._model else ()
         counts = self._model.counts if self._model else ()
         if logits and not heads:
             raise UsageError("logits need a model with heads, and model none has none: leave logits out or model in")
-        self.metrics = registry.select(metrics, heads, taxonomy, counts)
+        derived = self._model.derived if self._model else ()
+        everything = {m.name for m in registry.select("default", heads, (), counts, derived)}
+        self.metrics, self._context = self._select(metrics, (heads, taxonomy, counts, derived), everything)
         try:
             self.backend = dispatch.check(backend)
         except dispatch.BackendError as error:
             raise UsageError(str(error)) from None
-        self._names = {m.name for m in self.metrics}
-        self._logits = tuple(name for head in heads for name in head.logit_columns) if logits else ()
-        # Columns whose NaN means that there is no value.
-        self._nullable = {*self._logits, *(m.name for m in self.metrics if m.needs_model)}
+        shown = [head for head in heads if not head.hidden]
+        self._logits = tuple(name for head in shown for name in head.logit_columns) if logits else ()
+        of_heads = {column for head in shown for column in head.columns} | set(derived)
+        hidden = sorted(context.inputs(self._context, everything) - {m.name for m in self.metrics})
+        self._names = {m.name for m in self.metrics} | set(hidden)
+        self._rates = self._model.distress.rates if self._model and distress.asked(self._names) else ()
+        self._names |= set(self._rates)
+        # Columns whose NaN means that there is no value, and of them those that a text lacks only if its logits are not
+        # finite.
+        self._nullable = {*self._logits, *(m.name for m in self.metrics if m.needs_model), *self._context}
+        self._owed = {m.name for m in self.metrics if m.name in of_heads or m.group in TAXONOMIES} | set(hidden)
         self.batch_bytes = self._model.batch_bytes if self._model and self.backend != "triton" else 8 << 20
-        self._needs_model = bool(self._logits) or any(m.needs_model for m in self.metrics)
+        self._needs_model = bool(self._logits or hidden) or any(m.needs_model for m in self.metrics)
+        scores = [
+            *(pa.field(m.name, pa.float32() if m.dtype == "float32" else pa.int32()) for m in self.metrics),
+            *(pa.field(name, pa.float32()) for name in self._logits),
+        ]
+        self._computed = {
+            **{field.name: field.type.to_pandas_dtype() for field in scores},
+            **dict.fromkeys(hidden, np.float32),
+        }
+        keys = list(_KEYS[self.unit])
+        if self.parts == "both":
+            keys.insert(len(keys) if self.unit == "turn" else 0, pa.field("part", pa.string()))
         self.schema = pa.schema(
-            [
-                *([] if self.unit == "document" else _SEGMENT_FIELDS),
-                *(pa.field(m.name, pa.float32() if m.dtype == "float32" else pa.int32()) for m in self.metrics),
-                *(pa.field(name, pa.float32()) for name in self._logits),
-            ],
+            [*keys, *scores, *(pa.field(name, pa.float32()) for name in self._context)],
             metadata={"affectcore": json.dumps(self.provenance(), sort_keys=True)},
         )
+
+    def _select(
+        self, metrics: Any, model: tuple[Any, ...], everything: Set[str]
+    ) -> tuple[list[registry.Metric], list[str]]:
+        """Choose metrics of texts, and of whole conversations: those named or that the others allow.
+
+        `model` is what `registry.select` must know of it.
+        """
+        given = [metrics] if isinstance(metrics, str) else metrics
+        named = [name.strip() for item in given for name in item.split(",")]
+        if self.unit != "conversation":
+            for name in named:
+                if name in context.ONLY_CONVERSATIONS:
+                    raise UsageError(f"metric {name!r} is one of whole conversations: it needs unit conversation")
+                if self.unit == "segment" and (name == "dynamics" or name in registry.GROUPS["dynamics"]):
+                    raise UsageError(f"metric {name!r} is about several segments: it needs another unit than segment")
+            chosen = registry.select(metrics, *model)
+            left_out = {*context.ONLY_CONVERSATIONS, *(registry.GROUPS["dynamics"] if self.unit == "segment" else ())}
+            return [m for m in chosen if m.name not in left_out], []
+        own = {*context.COLUMNS, "n_turns"}
+        for name in [n for n in named if own.issuperset(registry.GROUPS.get(n, ("",)))]:  # groups of such metrics
+            can = {*context.available(everything), "n_turns"}
+            named = [n for n in named if n != name] + [n for n in registry.GROUPS[name] if n in can]
+        whole = [name for name in named if name in own]
+        rest = [name for name in named if name not in own]
+        chosen = registry.select(rest, *model) if rest or not whole or model[1] else []
+        chosen = [m for m in chosen if m.name not in own]
+        if self.roles != "assistant":
+            return chosen, []
+        for name in whole:
+            if name != "n_turns" and name not in context.available(everything):
+                raise UsageError(f"metric {name!r} needs a model with {context.needed(name)}")
+        also = context.available({m.name for m in chosen})
+        return chosen, [name for name in context.COLUMNS if name in also or name in whole]
+
+    @property
+    def view(self) -> str:
+        """What `affectcore.io.readers.open_reader` has to deliver."""
+        if self.unit in ("turn", "conversation"):
+            return f"{self.unit}s"
+        return "messages" if self.parts in ("reasoning", "both") else "text"
 
     def provenance(self) -> dict[str, Any]:
         """Return what the scores depend on: versions, model, metrics, backend and settings, ready for JSON."""
@@ -134,8 +236,14 @@ class Scorer:
             "vader": self.vader,
             "backend": self.backend,
             "logits": bool(self._logits),
+            "parts": self.parts,
+            **({"roles": self.roles} if self.unit in ("turn", "conversation") else {}),
+            **({"exclude": list(self.exclude)} if self._model else {}),
             **(self._model.settings(self.backend) if self._model else {}),
-            "metrics": {m.name: m.version for m in self.metrics},
+            "metrics": {
+                **{m.name: m.version for m in self.metrics},
+                **{name: registry.METRICS[name].version for name in self._context if name in registry.METRICS},
+            },
         }
 
     def score_array(self, texts: pa.Array) -> pa.RecordBatch:
@@ -159,13 +267,13 @@ class Scorer:
         """
         return self.score_units(texts)[0]
 
-    def score_units(self, texts: pa.Array, pool: ThreadPoolExecutor | None = None) -> tuple[pa.RecordBatch, Any]:
+    def score_units(self, texts: Any, pool: ThreadPoolExecutor | None = None) -> tuple[pa.RecordBatch, Any]:
         """Score one Arrow array, and say which text each row belongs to.
 
         Parameters
         ----------
         texts
-            As in `score_array`.
+            As in `score_array`; or conversations, `affectcore.io.formats.conversations.Turns`.
         pool
             Threads to use; default: the calling one.
 
@@ -174,39 +282,174 @@ class Scorer:
         batch
             Score columns of `schema`, one row per unit.
         parents
-            int64, one number of a text per row; None where each text is one row.
+            int64, one number of a text or conversation per row; None where each of them is one row.
         """
-        if self.unit == "segment" and texts.null_count:
-            texts = texts.fill_null("")  # under a null there can be bytes, and they are no text
+        return self.score_rows(texts, pool)[:2]
+
+    def score_rows(self, texts: Any, pool: ThreadPoolExecutor | None = None) -> Rows:
+        """Score one Arrow array, or conversations; see `score_units`."""
+        if self.unit in ("turn", "conversation"):
+            return self._score_turns(texts, pool)
+        said, told = self._divide(texts)
+        owner = is_answer = None
+        if self.parts == "reasoning":
+            said = pa.nulls(len(said), said.type) if told is None else told
+        elif self.parts == "both":
+            there = np.zeros(len(said), bool) if told is None else told.is_valid().to_numpy(zero_copy_only=False)
+            owner = np.repeat(np.arange(len(said)), 1 + there)
+            is_answer = np.ones(len(owner), bool)
+            is_answer[np.cumsum(1 + there)[there] - 2] = False
+            said = _interleave(said, told, owner, is_answer)
+        if self.unit == "segment" and said.null_count:
+            said = said.fill_null("")  # under a null there can be bytes, and they are no text
+        columns, parents = self._measure(said, pool, owner)
+        mask = said.is_null().to_numpy(zero_copy_only=False) if said.null_count else None
+        bad = self._bad(columns, len(said) if parents is None else len(parents))
+        if parents is not None:
+            bad &= ~np.isin(columns["segment_kind"], [_KINDS.index(kind) for kind in self.exclude])
+            kinds = columns["segment_kind"].astype(np.int8)
+            columns["segment_kind"] = pa.DictionaryArray.from_arrays(kinds, list(_KINDS)).cast(pa.string())
+        elif mask is not None:
+            bad &= ~mask
+        rows = parents
+        if owner is not None and is_answer is not None:
+            columns["part"] = _parts(is_answer if parents is None else is_answer[parents])
+            rows = owner if parents is None else owner[parents]
+        arrays = [
+            _column(columns[name], mask if name != "part" else None, name in self._nullable)
+            for name in self.schema.names
+        ]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        unscored = np.unique(np.flatnonzero(bad) if rows is None else rows[bad]).tolist()
+        return Rows(batch, rows, unscored, 0 if told is None else len(told) - told.null_count)
+
+    def _divide(self, texts: Any) -> tuple[pa.Array, pa.Array | None]:
+        """Return the answers of texts, or of the last assistant messages, and their reasoning; or texts as they are."""
+        from affectcore.io.formats import conversations
+        from affectcore.io.formats.texts import extract, is_chat
+
+        told = None
+        if isinstance(texts, pa.Array):
+            check_text(texts)
+            if self.parts not in ("reasoning", "both") or not is_chat(texts.type):
+                texts = extract(texts)
+            else:
+                texts = conversations.turns(texts)
+        if not isinstance(texts, pa.Array):
+            last = texts.last
+            texts, told = last.content, last.reasoning
+        return (texts, None) if self.parts == "whole" else _split(texts, told)
+
+    def _score_turns(self, texts: Any, pool: ThreadPoolExecutor | None) -> Rows:
+        """Score turns as documents, and put the scores of conversations together where they are wanted."""
+        from affectcore.io.formats import conversations
+        from affectcore.io.formats.texts import is_chat
+
+        if isinstance(texts, pa.Array):
+            check_text(texts)
+            if self.unit == "conversation" and not is_chat(texts.type):
+                raise UsageError("unit conversation needs chat messages, or a table whose rows are turns")
+            texts = conversations.turns(texts)
+        if self.roles == "user" and texts.role is None:
+            raise UsageError("nothing says which texts are the user's: there are no chat messages and no column 'role'")
+        assistant = texts.has_role("assistant")
+        chosen = np.ones(len(assistant), bool) if self.roles == "all" else texts.has_role(self.roles)
+        said, told = texts.content, None
+        if self.parts != "whole":
+            said, told = _split(said, texts.reasoning, None if assistant.all() else assistant)
+        n_reasoning = int(np.count_nonzero(_valid(told) & chosen)) if told is not None else 0
+        none = np.zeros(len(chosen), bool)
+        reasons = _valid(told) & chosen if told is not None and self.parts in ("reasoning", "both") else none
+        answers = _valid(said) & chosen if self.parts != "reasoning" else none
+        # Turns of the user's, for metrics of conversations that are about both.
+        others = none
+        if any(context.COLUMNS[name].user for name in self._context):
+            others = _valid(said) & texts.has_role("user") & ~chosen
+        count = reasons.astype(np.int64) + (answers | others)
+        turn = np.repeat(np.arange(len(count)), count)
+        is_answer = np.ones(len(turn), bool)
+        is_answer[(np.cumsum(count) - count)[reasons]] = False
+        if reasons.any():
+            flat = _interleave(said, told, turn, is_answer)
+        else:
+            flat = said if len(turn) == len(said) else said.filter(pa.array(answers | others))
+        conversation = np.searchsorted(texts.offsets, turn, side="right") - 1
+        columns, _ = self._measure(flat, pool, conversation)
+        unscored = np.unique(conversation[self._bad(columns, len(turn))]).tolist()
+        if self.unit == "conversation":
+            role = np.where(assistant, context.ASSISTANT, np.where(texts.has_role("user"), context.USER, context.OTHER))
+            bounds = np.searchsorted(turn, texts.offsets)
+            batch = self._whole(columns, chosen[turn], role[turn].astype(np.uint8), bounds, texts.missing)
+            return Rows(batch, None, unscored, n_reasoning)
+        columns["turn"] = texts.number[turn]
+        columns["role"] = pa.repeat("assistant", len(turn)) if texts.role is None else texts.role.take(pa.array(turn))
+        columns["part"] = _parts(is_answer)
+        arrays = [_column(columns[name], None, name in self._nullable) for name in self.schema.names]
+        return Rows(pa.RecordBatch.from_arrays(arrays, schema=self.schema), conversation, unscored, n_reasoning)
+
+    def _whole(
+        self, columns: dict[str, Any], chosen: np.ndarray, role: np.ndarray, offsets: np.ndarray, missing: Any
+    ) -> pa.RecordBatch:
+        """Put the scores of turns together to conversations: means, sums of counts, and metrics of the whole."""
+        own = np.flatnonzero(chosen)
+        bounds = np.searchsorted(own, offsets)
+        owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        out: dict[str, Any] = {"n_turns": np.diff(bounds).astype(np.int32)}
+        for name, dtype in self._computed.items():
+            values = columns[name][own]
+            there = ~np.isnan(values) if dtype == np.float32 else np.ones(len(values), bool)
+            total = np.bincount(owner[there], values[there].astype(np.float64), minlength=len(bounds) - 1)
+            if dtype == np.float32:
+                n = np.bincount(owner[there], minlength=len(bounds) - 1)
+                out[name] = np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)
+            else:
+                out[name] = np.minimum(total, np.iinfo(np.int32).max).astype(np.int32)
+        if self._context:
+            out |= context.conversation_columns(columns, role, offsets, self._context, self.backend)
+        arrays = [_column(out[name], missing, True) for name in self.schema.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _bad(self, columns: dict[str, Any], n: int) -> np.ndarray:
+        """Return a bool for each unit: whether scores that every text has are missing."""
+        found = [np.isnan(columns[name]) for name in self._computed if name in self._owed]
+        return np.any(found, axis=0) if found else np.zeros(n, bool)
+
+    def _measure(
+        self, texts: pa.Array, pool: ThreadPoolExecutor | None, owner: np.ndarray | None
+    ) -> tuple[dict[str, Any], np.ndarray | None]:
+        """Compute all columns of some texts, and for segments the number of each one's text.
+
+        `owner` numbers the text of the caller's that each text belongs to, for messages.
+        """
         values, offsets = ragged(texts)
         run = pool.map if pool else map
         parts = list(run(lambda cut: self._score_block(values, offsets[cut[0] : cut[1] + 1]), blocks(offsets)))
         whole: dict[str, Any] = {}
         if self._needs_model and self._model.deals and len(texts):
-            whole = self._score_model(values, offsets, pool)
+            rates = {name: np.concatenate([part[name] for part in parts]) for name in self._rates}
+            try:
+                whole = self._score_model(values, offsets, pool, rates)
+            except TextError as error:
+                if owner is None:
+                    raise
+                raise TextError(int(owner[error.number]), error.reason, error.remedy) from None
+        dtypes = dict(self._computed)
+        if self.unit == "segment":
+            dtypes |= {"segment": np.int32, "segment_start": np.int32, "segment_kind": np.uint8}
         columns = {
             name: whole[name]
             if name in whole
             else np.concatenate([part[name] for part in parts])
             if parts
-            else np.empty(0, self.schema.field(name).type.to_pandas_dtype())
-            for name in self.schema.names
-            if name != "segment_kind"
+            else np.empty(0, dtype)
+            for name, dtype in dtypes.items()
         }
-        mask = texts.is_null().to_numpy(zero_copy_only=False) if texts.null_count else None
-        if self.unit == "document":
-            arrays = [_column(columns[name], mask, name in self._nullable) for name in self.schema.names]
-            return pa.RecordBatch.from_arrays(arrays, schema=self.schema), None
-        parents = np.concatenate(
-            [np.repeat(np.arange(begin, end), part["n"]) for (begin, end), part in zip(blocks(offsets), parts)]
-            or [np.empty(0, np.int64)]
-        )
-        kinds = np.concatenate([part["segment_kind"] for part in parts] or [np.empty(0, np.uint8)])
-        columns["segment_kind"] = pa.DictionaryArray.from_arrays(kinds.astype(np.int8), list(_KINDS)).cast(pa.string())
-        arrays = [_column(columns[name], None, name in self._nullable) for name in self.schema.names]
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema), parents
+        if self.unit != "segment":
+            return columns, None
+        parents = [np.repeat(np.arange(begin, end), part["n"]) for (begin, end), part in zip(blocks(offsets), parts)]
+        return columns, np.concatenate(parents or [np.empty(0, np.int64)])
 
-    def score(self, texts: Any, *, text: str | None = None) -> pa.Table:
+    def score(self, texts: Any, *, text: str | None = None, conversation: str | None = None) -> pa.Table:
         """Score texts from any source, with `threads` threads.
 
         Parameters
@@ -216,11 +459,15 @@ class Scorer:
             PyCapsule interface (PyArrow, Polars, pandas, DuckDB).
         text
             Column that holds the text, for tables; default: the first of the usual names (`text`, `response`, ...).
+        conversation
+            Column with the id of a row's conversation, for tables with a row per turn and unit `turn` or
+            `conversation`; default: the first of `conversation_id`, `conv_id`, `dialogue_id`, `chat_id` and
+            `session_id`, if there is a column `role`. The turns of a conversation stand together, in their order.
 
         Returns
         -------
         pyarrow.Table
-            One row per text: the columns of the table without the text, then the score columns.
+            One row per unit: the columns of the table without the text, then the score columns.
 
         Raises
         ------
@@ -229,18 +476,20 @@ class Scorer:
         """
         source = _source(texts)
         if isinstance(source, pa.ChunkedArray):
-            if text is not None:
-                raise UsageError(f"text={text!r} names a column, but an array was given")
+            for name, column in (("text", text), ("conversation", conversation)):
+                if column is not None:
+                    raise UsageError(f"{name}={column!r} names a column, but an array was given")
             with ThreadPoolExecutor(self.threads) as pool:
                 batches = [self.score_units(chunk, pool)[0] for chunk in source.chunks]
             return pa.Table.from_batches(batches, self.schema)
-        kept, rows = self._kept_schema(source.schema, text)
-        schema = pa.schema([*kept, *self.schema], metadata=self.schema.metadata)
+        schema, rows = self._rows(source, text, conversation)
         with ThreadPoolExecutor(self.threads) as pool:
-            batches = [self._join(b, schema, *self.score_units(rows(b), pool)) for b in source]
+            batches = [self._join(kept, schema, *self.score_units(said, pool)) for kept, said in rows]
         return pa.Table.from_batches(batches, schema)
 
-    def stream(self, reader: Any, *, text: str | None = None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, reader: Any, *, text: str | None = None, conversation: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Score a stream batch by batch, in bounded memory.
 
         Parameters
@@ -249,6 +498,8 @@ class Scorer:
             A `pyarrow.RecordBatchReader`, a table, or anything else with the Arrow PyCapsule stream interface.
         text
             Column that holds the text; default as in `score`.
+        conversation
+            As in `score`.
 
         Yields
         ------
@@ -260,33 +511,54 @@ class Scorer:
             for chunk in source.chunks:
                 yield self.score_array(chunk)
             return
-        kept, rows = self._kept_schema(source.schema, text)
-        schema = pa.schema([*kept, *self.schema], metadata=self.schema.metadata)
-        for batch in source:
-            yield self._join(batch, schema, *self.score_units(rows(batch)))
+        schema, rows = self._rows(source, text, conversation)
+        for kept, said in rows:
+            yield self._join(kept, schema, *self.score_units(said))
 
-    def _kept_schema(self, schema: pa.Schema, text: str | None) -> tuple[list[pa.Field], Any]:
-        from affectcore.io.formats.texts import extract, pick_text
+    def _rows(
+        self, source: Any, text: str | None, conversation: str | None
+    ) -> tuple[pa.Schema, Iterator[tuple[pa.RecordBatch, Any]]]:
+        """Return the schema of the output, and the columns kept and the texts or conversations of each batch."""
+        from affectcore.io.formats.base import plain, plain_type
+        from affectcore.io.formats.texts import is_chat, pick_text, reach, strings, type_of
 
-        twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        names = source.schema.names
+        twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UsageError(f"the table has two columns of one name ({', '.join(twice)}); rename one of each")
-        column = pick_text(schema, text, "table")
-        taken = set(self.schema.names) & set(schema.names)
+        turns = self.unit in ("turn", "conversation")
+        column = pick_text(source.schema, text, "table", turns)
+        if conversation is not None and not turns:
+            raise UsageError("conversation joins rows to conversations: it needs unit turn or conversation")
+        if conversation is not None and is_chat(type_of(source.schema, column)):
+            raise UsageError(f"column {column.name!r} holds whole conversations: leave conversation out")
+        kept = pa.schema([field for field in source.schema if field.name != column.column])
+        beside = kept.names
+        rows = ((batch.select(beside), reach(batch.column(column.column), column.fields)) for batch in source)
+        if self.unit != "document" or self.view != "text":  # Arrow cannot take rows of views
+            flat = pa.schema([field.with_type(plain_type(field.type)) for field in kept])
+            raw, kept = rows, flat
+            rows = (
+                (pa.RecordBatch.from_arrays([plain(c) for c in batch.columns], schema=flat), said)
+                for batch, said in raw
+            )
+        if self.view != "text" and not is_chat(type_of(source.schema, column)):
+            from affectcore.io.formats.conversations import TurnTable
+
+            table = TurnTable(kept, conversation, "table", needed=self.unit == "conversation", documents=not turns)
+            kept = table.schema
+            made = table.read((batch, strings(said)) for batch, said in rows)
+            rows = ((batch, said) for batch, said, _ in made)
+        taken = set(self.schema.names) & set(kept.names)
         if taken:
             raise UsageError(f"the table has score columns already ({', '.join(sorted(taken))}); drop or rename them")
-        kept = [field for field in schema if field.name != column.column]
+        return pa.schema([*kept, *self.schema], metadata=self.schema.metadata), rows
 
-        def rows(batch: pa.RecordBatch) -> pa.Array:
-            return extract(batch.column(column.column), column.fields)
-
-        return kept, rows
-
-    def _join(self, batch: pa.RecordBatch, schema: pa.Schema, scores: pa.RecordBatch, parents: Any) -> pa.RecordBatch:
-        kept = [batch.column(name) for name in schema.names[: len(schema) - len(self.schema)]]
+    def _join(self, kept: pa.RecordBatch, schema: pa.Schema, scores: pa.RecordBatch, parents: Any) -> pa.RecordBatch:
+        columns = kept.columns
         if parents is not None:
-            kept = [column.take(pa.array(parents)) for column in kept]
-        return pa.RecordBatch.from_arrays([*kept, *scores.columns], schema=schema)
+            columns = [column.take(pa.array(parents)) for column in columns]
+        return pa.RecordBatch.from_arrays([*columns, *scores.columns], schema=schema)
 
     def _score_block(self, values: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
         """Score documents of one block: the schema's columns by name, and for segments `n`, those of each document."""
@@ -308,11 +580,11 @@ class Scorer:
                 "segment_start": start.astype(np.int32),
                 "segment_kind": found.kind,
             }
-        if self._needs_model and not self._model.deals:
-            out |= self._score_model(values, offsets)
         if not self._names.isdisjoint(lexical.NAMES):
             corrected = self.vader == "corrected"
             out |= lexical.score(values, bounds, self._names, backend=self.backend, corrected=corrected)
+        if self._needs_model and not self._model.deals:
+            out |= self._score_model(values, offsets, rates={name: out[name] for name in self._rates})
         if not self._names.isdisjoint(registry.GROUPS["emonet"]):
             from affectcore.metrics import emonet
 
@@ -320,7 +592,11 @@ class Scorer:
         return out
 
     def _score_model(
-        self, values: np.ndarray, offsets: np.ndarray, pool: ThreadPoolExecutor | None = None
+        self,
+        values: np.ndarray,
+        offsets: np.ndarray,
+        pool: ThreadPoolExecutor | None = None,
+        rates: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         from affectcore.metrics import emotion
 
@@ -329,10 +605,11 @@ class Scorer:
             offsets,
             self._names,
             self._model,
-            unit=self.unit,
+            unit="segment" if self.unit == "segment" else "document",
             backend=self.backend,
             logits=bool(self._logits),
             pool=pool,
+            rates=rates,
         )
 
     @property
@@ -349,13 +626,66 @@ class Scorer:
             What `score_units` was given, and what it returned.
         """
         bad = np.zeros(scores.num_rows, bool)
-        for name in self._nullable.difference(self._logits):
+        for name in self._owed.intersection(scores.schema.names):
             if scores.column(name).null_count:
                 bad |= scores.column(name).is_null().to_numpy(zero_copy_only=False)
-        if parents is not None:
-            spoken = np.array(scores.column("segment_kind").to_pylist(), object) == "text"
-            return np.unique(parents[bad & spoken]).tolist()  # type: ignore[no-any-return]
-        return np.flatnonzero(bad & texts.is_valid().to_numpy(zero_copy_only=False)).tolist()
+        if self.unit == "segment":
+            bad &= ~np.isin(np.array(scores.column("segment_kind").to_pylist(), object), self.exclude)
+        elif parents is None:
+            bad &= texts.is_valid().to_numpy(zero_copy_only=False)
+        return np.unique(np.flatnonzero(bad) if parents is None else parents[bad]).tolist()  # type: ignore[no-any-return]
+
+
+def _kinds(exclude: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the kinds of segments to leave out, in the order of `EXCLUDED`."""
+    named = exclude.split(",") if isinstance(exclude, str) else exclude
+    chosen = {name.strip() for name in named if name.strip()}
+    if "none" in chosen and len(chosen) > 1:
+        raise UsageError("exclude none goes alone: it excludes nothing")
+    for name in chosen - {"none"}:
+        _choose("kind to exclude", name, (*EXCLUDED, "none"))
+    return tuple(kind for kind in EXCLUDED if kind in chosen)
+
+
+def _valid(texts: pa.Array) -> np.ndarray:
+    return texts.is_valid().to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _split(texts: pa.Array, told: pa.Array | None, where: np.ndarray | None = None) -> tuple[pa.Array, pa.Array | None]:
+    """Return answers, and the reasoning before them or beside them; texts that are not `where` stay whole."""
+    import pyarrow.compute as pc
+
+    from affectcore.io.formats.parts import split
+
+    answer, reasoning = split(texts)
+    if told is not None and reasoning is not None:
+        reasoning = pc.coalesce(pc.binary_join_element_wise(told, reasoning, _line(told.type)), told, reasoning)
+    elif reasoning is None:
+        reasoning = told
+    if where is not None:
+        mask = pa.array(where)
+        answer = answer if answer is texts else pc.if_else(mask, answer, texts)
+        if reasoning is not None:
+            reasoning = pc.if_else(mask, reasoning, pa.nulls(len(texts), texts.type))
+    return answer, reasoning
+
+
+def _line(dtype: pa.DataType) -> pa.Scalar:
+    return pa.array([b"\n\n"], pa.binary()).cast(dtype)[0]
+
+
+def _interleave(said: pa.Array, told: pa.Array | None, owner: np.ndarray, is_answer: np.ndarray) -> pa.Array:
+    """Return the texts of `owner`: of `said` where `is_answer`, else of `told`."""
+    if told is None:
+        return said
+    text = pa.types.is_string(said.type) or pa.types.is_large_string(said.type)
+    wide = pa.large_string() if text else pa.large_binary()  # both together can have more than 2 GiB
+    both = pa.chunked_array([said.cast(wide), told.cast(wide)]).combine_chunks()
+    return both.take(pa.array(np.where(is_answer, owner, owner + len(said))))
+
+
+def _parts(is_answer: np.ndarray) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(is_answer.astype(np.int8), ["reasoning", "answer"]).cast(pa.string())
 
 
 def _column(values: Any, mask: np.ndarray | None, nullable: bool) -> pa.Array:

@@ -20,10 +20,14 @@ from texts import documents, texts
 
 import affectcore as ac
 from affectcore import arrow
+from affectcore.metrics import emonet
 from affectcore.metrics.registry import METRICS, select
+from affectcore.metrics.taxonomy import TAXONOMIES
+from affectcore.models import base
 
 ROWS = ["I love this! 😀", "", None, "I am sorry, it is all my fault.", "YES. Perhaps?", "日本語\u3000good"]
-CHOSEN = [metric for metric in select("default") if metric.name != "truncated"]  # which only encoders write
+STATIC = base.load("static")
+CHOSEN = select("default", STATIC.heads, (), STATIC.counts, STATIC.derived)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +63,10 @@ def test_values(wanted: pa.Table) -> None:
 def test_null_gives_null_and_empty_gives_neutral(wanted: pa.Table) -> None:
     rows = wanted.to_pylist()
     assert set(rows[2].values()) == {None}
-    assert {name for name, value in rows[1].items() if value} == {"emotion_neutral"}
-    assert rows[1]["emotion_neutral"] == 1
+    assert {name: value for name, value in rows[1].items() if value} == {
+        "emotion_neutral": 1,
+        **({"politeness": 0.5} if "politeness" in rows[1] else {}),
+    }
 
 
 def test_marks_of_emoji_descriptions_do_not_count() -> None:
@@ -153,7 +159,15 @@ def test_a_string_column_nobody_validated() -> None:
         ({"model": "none", "metrics": "valence"}, "needs a model"),
         ({"taxonomy": "ekmann"}, "there are ekman, plutchik, sentiment"),
         ({"metrics": "vader_compond"}, "did you mean 'vader_compound'"),
-        ({"unit": "turn"}, "this version has document, segment"),
+        ({"unit": "turns"}, "did you mean 'turn'"),
+        ({"parts": "thoughts"}, "answer, reasoning, both, whole"),
+        ({"roles": "user"}, "unit is turn or conversation"),
+        ({"unit": "conversation", "parts": "both"}, "a conversation is one row"),
+        ({"unit": "conversation", "roles": "all"}, "a conversation is one row"),
+        ({"exclude": "codes"}, "did you mean 'code'"),
+        ({"exclude": ["none", "code"]}, "goes alone"),
+        ({"metrics": "mirroring"}, "needs unit conversation"),
+        ({"unit": "conversation", "model": "none", "metrics": "mirroring"}, "needs a model with valence"),
         ({"backend": "numbaa"}, "did you mean 'numba'"),
         ({"vader": "fixed"}, "exact, corrected"),
         ({"model": "none", "logits": True}, "need a model"),
@@ -202,7 +216,8 @@ def test_provenance_travels_with_the_scores(wanted: pa.Table) -> None:
 def test_metrics_are_chosen() -> None:
     assert ac.Scorer(metrics=["questions", "vader_neg"]).score(["Why? Bad."]).column_names == ["vader_neg", "questions"]
     every = ac.Scorer(metrics=["default", "emonet"], taxonomy=["ekman", "plutchik", "sentiment"]).score(ROWS)
-    assert set(every.column_names) == set(METRICS) - {"truncated"}
+    coarse = [f"{name}_{label}" for name, entry in TAXONOMIES.items() for label in entry.labels]
+    assert set(every.column_names) == {*(metric.name for metric in CHOSEN), *coarse, *emonet.NAMES}
     for name in every.column_names:
         assert ac.Scorer(metrics=name).score(ROWS)[name].equals(every[name])
 

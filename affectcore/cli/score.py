@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from affectcore.models.encoder import Report as Work
     from affectcore.pipeline.run import Report
+    from affectcore.scorer import Scorer
 
 
 def score(
@@ -65,9 +66,40 @@ def score(
     unit: Annotated[
         str,
         typer.Option(
-            metavar="NAME", envvar="AFFECTCORE_UNIT", help="What one output row stands for: document, segment."
+            metavar="NAME",
+            envvar="AFFECTCORE_UNIT",
+            help="What one output row stands for: document, segment, turn, conversation.",
         ),
     ] = "document",
+    parts: Annotated[
+        str,
+        typer.Option(
+            metavar="PART",
+            envvar="AFFECTCORE_PARTS",
+            help="What is scored of texts with <think> tags: answer, reasoning, both (a row each) or whole.",
+        ),
+    ] = "answer",
+    roles: Annotated[
+        str,
+        typer.Option(metavar="ROLE", envvar="AFFECTCORE_ROLES", help="Whose turns are scored: assistant, user or all."),
+    ] = "assistant",
+    conversation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL",
+            envvar="AFFECTCORE_CONVERSATION",
+            help="Column that joins rows to conversations, where rows are turns.",
+            show_default="conversation_id, ..., if there is a column role",
+        ),
+    ] = None,
+    exclude: Annotated[
+        str,
+        typer.Option(
+            metavar="KINDS",
+            envvar="AFFECTCORE_EXCLUDE",
+            help="What a model's scores leave out: code, quote, table, url, separated by commas, or none.",
+        ),
+    ] = "code,quote,table,url",
     model: Annotated[
         str,
         typer.Option(
@@ -154,7 +186,7 @@ def score(
         bool, typer.Option("--quiet", "-q", envvar="AFFECTCORE_QUIET", help="Print errors only.", show_default="off")
     ] = False,
 ) -> None:
-    """Score texts: one output row per document or segment, the kept columns beside the scores."""
+    """Score texts: one output row per document, segment, turn or conversation, the kept columns beside the scores."""
     give_memory_back()
     if overwrite and resume:
         raise UsageError("--overwrite starts anew and --resume goes on: give one of them")
@@ -173,6 +205,9 @@ def score(
         taxonomy=split_names(taxonomy) or (),
         precision=precision,
         long=long,
+        parts=parts,
+        roles=roles,
+        exclude=exclude,
     )
     with progress(console, quiet=quiet) as callback:
         report = score_dataset(
@@ -182,17 +217,18 @@ def score(
             text=text,
             keep=split_names(keep),
             format=format,
+            conversation=conversation,
             overwrite=overwrite,
             resume=resume,
             threads=threads,
             progress=callback,
         )
-    _finish(console, report, output, quiet, scorer.work)
+    _finish(console, report, output, quiet, scorer)
     if report.errors:
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _finish(console: Console, report: Report, output: Path, quiet: bool, work: Work | None) -> None:
+def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer: Scorer) -> None:
     if report.errors:
         problems = f"{len(report.errors):,} {'problem is' if len(report.errors) == 1 else 'problems are'}"
         listed = output / "_errors.jsonl" if output.is_dir() else Path(f"{output}.errors.jsonl")
@@ -203,10 +239,17 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, work: W
     rows = f"{report.n_rows:,} {'row' if report.n_rows == 1 else 'rows'}"
     digits = 1 if size >= 1 else 3
     speed = f"{size:,.{digits}f} MB of text in {report.seconds:.1f} s, {size / max(report.seconds, 1e-9):,.1f} MB/s"
+    if scorer.unit in ("turn", "conversation"):
+        rows += f" to {report.n_units:,} {scorer.unit}{'' if report.n_units == 1 else 's'}"
     console.print(f"scored {rows} ({speed}) to {output}")
     if report.text_columns:
         nulls = f"; {report.n_null:,} of the rows had no text, and their scores are null" if report.n_null else ""
+        if scorer.unit == "turn" and report.n_null:
+            nulls = f"; {report.n_null:,} conversations had no text"
         console.print(f"texts: column {', '.join(report.text_columns)}{nulls}")
+    if report.n_reasoning:
+        console.print(_reasoning(report.n_reasoning, scorer.parts))
+    work = scorer.work
     if work is not None and work.n_computed:
         console.print(_encoder(work, report.seconds))
     if report.skipped:
@@ -223,6 +266,16 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, work: W
             f"affectcore compare {shlex.quote(str(output))} --by COLUMN ranks models, once a column names them "
             "(--keep copies it from the input)",
         )
+
+
+def _reasoning(n: int, parts: str) -> str:
+    """Return a line on what was split."""
+    what = {
+        "answer": "left out (--parts both scores it apart)",
+        "reasoning": "scored without the answers",
+        "both": "scored apart from the answers",
+    }
+    return f"{n:,} {'text' if n == 1 else 'texts'} had reasoning, {what[parts]}"
 
 
 def _encoder(work: Work, seconds: float) -> str:

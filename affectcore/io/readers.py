@@ -13,6 +13,7 @@ from pathlib import Path
 
 from affectcore.errors import InputError, UsageError
 from affectcore.io.formats.base import Problem, Reader, Source, suggest, text_bytes
+from affectcore.io.formats.conversations import TurnTable, TurnTableReader
 from affectcore.io.formats.texts import TEXT_COLUMNS
 
 __all__ = ["FORMATS", "TEXT_COLUMNS", "Problem", "Reader", "Source", "discover", "open_reader", "text_bytes"]
@@ -85,7 +86,13 @@ def discover(inputs: str | Path | Sequence[str | Path], format: str = "auto") ->
 
 
 def open_reader(
-    source: Source, *, text: str | None = None, keep: Sequence[str] | None = None, batch_bytes: int = 8 << 20
+    source: Source,
+    *,
+    text: str | None = None,
+    keep: Sequence[str] | None = None,
+    batch_bytes: int = 8 << 20,
+    view: str = "text",
+    conversation: str | None = None,
 ) -> Reader:
     """Open a source for reading.
 
@@ -94,12 +101,19 @@ def open_reader(
     source
         One of `discover`'s results.
     text
-        Column of the text, or a dotted path into structs; None for the first of `TEXT_COLUMNS` that holds text. A
-        column of chat messages (structs with ``role`` and ``content``) stands for its last assistant message.
+        Column of the text, or a dotted path into structs; None for the first of `TEXT_COLUMNS` that holds text.
     keep
         Columns to hand on, in this order; None for every column that is not nested and not the text.
     batch_bytes
         Bytes of text in a batch, at most (a longer text is a batch of its own).
+    view
+        What is delivered of chat messages (structs with ``role`` and ``content``): ``text``, the content of the last
+        assistant message; ``messages``, `affectcore.io.formats.conversations.Turns`, all messages of a row, and
+        texts with the reasoning in a column beside them. ``turns`` and ``conversations`` deliver those for columns of
+        texts, too, whose rows are turns: see `TurnTable`; the latter refuses rows that no column joins to
+        conversations.
+    conversation
+        Column with the id of a row's conversation, where rows are turns; None to guess it.
 
     Returns
     -------
@@ -115,25 +129,55 @@ def open_reader(
     """
     if batch_bytes < 1:
         raise UsageError(f"batch_bytes must be at least 1, not {batch_bytes}")
+    if conversation is not None and view in ("text", "messages"):
+        raise UsageError("--conversation joins rows to conversations: it needs --unit turn or conversation")
     try:
         source.path.stat()
     except OSError as exc:
         raise InputError(source.path, f"cannot open it: {exc.strerror}", "check the path and its permissions") from exc
+    reader = _open(source, text, keep, batch_bytes, view != "text")
+    if view == "text":
+        return reader
+    if reader.chat:
+        if conversation is not None:
+            name = reader.text_column
+            reader.close()
+            raise UsageError(f"{source.path}: column {name!r} holds whole conversations: leave --conversation out")
+        return reader
+    if keep is not None:  # the columns that say whose turn it is are needed, kept or not
+        reader.close()
+        reader = _open(source, reader.text_column, None, batch_bytes, True)
+    try:
+        needed, documents = view == "conversations", view == "messages"
+        table = TurnTable(reader.schema, conversation, source.path, needed=needed, documents=documents)
+        if keep is not None:
+            reader.close()
+            reader = _open(source, reader.text_column, [*keep, *table.uses], batch_bytes, True)
+            table.keep(reader.schema, list(dict.fromkeys(keep)))
+    except BaseException:
+        reader.close()
+        raise
+    if documents and not table.uses:
+        return reader
+    return TurnTableReader(reader, table)  # type: ignore[return-value]
+
+
+def _open(source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int, chats: bool) -> Reader:
     if source.format == "parquet":
         from affectcore.io.formats.parquet import ParquetReader
 
-        return ParquetReader(source, text, keep, batch_bytes)
+        return ParquetReader(source, text, keep, batch_bytes, chats)
     if source.format == "ipc":
         from affectcore.io.formats.ipc import IpcReader
 
-        return IpcReader(source, text, keep, batch_bytes)
+        return IpcReader(source, text, keep, batch_bytes, chats)
     if source.format == "jsonl":
         from affectcore.io.formats.jsonl import JsonlReader
 
-        return JsonlReader(source, text, keep, batch_bytes)
+        return JsonlReader(source, text, keep, batch_bytes, chats)
     from affectcore.io.formats.delimited import DelimitedReader
 
-    return DelimitedReader(source, text, keep, batch_bytes)
+    return DelimitedReader(source, text, keep, batch_bytes, chats)
 
 
 def _expand(item: str, format: str) -> Iterator[Source]:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +46,9 @@ class SupportsScoring(Protocol):
     def score_units(self, texts: Any, /) -> tuple[Any, Any]:
         """Score an array of texts: a RecordBatch of `schema`, one row per unit, and the number of each row's text.
 
-        None instead of the numbers says that each text is one row. Called from several threads.
+        None instead of the numbers says that each text is one row. Called from several threads. A scorer may have
+        `view`, what it wants of chats (see `affectcore.io.readers.open_reader`), and `score_rows`, as
+        `affectcore.scorer.Scorer` does, to say more of what it did.
         """
 
     def provenance(self) -> dict[str, str]:
@@ -62,6 +65,8 @@ class Report:
         Input rows scored, output rows written and bytes of text scored, by this run.
     n_null
         Rows without a text, whose scores are null.
+    n_reasoning
+        Texts that had reasoning, apart from the answer or before it.
     n_files
         Inputs read by this run.
     text_columns
@@ -80,6 +85,7 @@ class Report:
     n_units: int = 0
     n_bytes: int = 0
     n_null: int = 0
+    n_reasoning: int = 0
     n_files: int = 0
     text_columns: tuple[str, ...] = ()
     errors: list[Problem] = field(default_factory=list)
@@ -96,6 +102,7 @@ def score_dataset(
     text: str | None = None,
     keep: Sequence[str] | None = None,
     format: str = "auto",
+    conversation: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
     threads: int | None = None,
@@ -116,6 +123,8 @@ def score_dataset(
         Scores the texts.
     text, keep, format
         The text column, the columns to keep and the input format; see `affectcore.io.readers`.
+    conversation
+        Column with the id of a row's conversation, where rows are turns; see `affectcore.io.readers`.
     overwrite
         Replace what an earlier run wrote to `output`.
     resume
@@ -160,18 +169,27 @@ def score_dataset(
         "keep": None if keep is None else list(keep),
         "format": format,
         "part_bytes": part_bytes,
+        "conversation": conversation,
     }
+    opened = partial(
+        open_reader,
+        text=text,
+        keep=keep,
+        batch_bytes=batch_bytes,
+        view=getattr(scorer, "view", "text"),
+        conversation=conversation,
+    )
     kind = _FileTarget if is_file_output(out) else _FolderTarget
     if overwrite:
-        _check_settings(sources, scorer.schema, text, keep, batch_bytes)
+        _check_settings(sources, scorer.schema, opened)
     target = kind(out, scorer.schema, sources, config, overwrite=overwrite, resume=resume)
     run = _Run(scorer, target, threads or usable_cores(), part_bytes, progress)
     try:
         target.begin()
         if isinstance(target, _FileTarget) and not target.complete and len(sources) > 1:
-            target.compare_schemas(text, keep, batch_bytes)
+            target.compare_schemas(opened)
         for source in sources:
-            run.file(source, text, keep, batch_bytes)
+            run.file(source, opened)
         run.drain()
         run.finish()
     finally:
@@ -181,6 +199,7 @@ def score_dataset(
         n_units=run.n_units,
         n_bytes=run.n_bytes,
         n_null=run.n_null,
+        n_reasoning=run.n_reasoning,
         text_columns=tuple(run.text_columns),
         n_files=run.n_files,
         errors=target.problems,
@@ -198,11 +217,12 @@ class _Batch:
     source: Source
     schema: pa.Schema
     kept: pa.RecordBatch
-    rows: int
+    rows: int  # of the source
+    texts: int  # or conversations, which can have several rows
     n_bytes: int
     n_null: int
-    row: int | None  # of its first text in the source, where that is known
-    scores: Future[tuple[pa.RecordBatch, Any, list[int]]]
+    starts: Any  # the row in the source that each text begins at, where that is known
+    scores: Future[tuple[pa.RecordBatch, Any, list[int], int]]
 
 
 @dataclass
@@ -236,10 +256,11 @@ class _Run:
         self._unscored: list[Problem] = []
         self._first_error: AffectcoreError | None = None
         self.n_rows = self.n_units = self.n_bytes = self.n_null = self.n_files = self._files_done = 0
+        self.n_reasoning = 0
         self.text_columns: dict[str, None] = {}
         self.skipped: list[Path] = []
 
-    def file(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
+    def file(self, source: Source, opened: Callable[[Source], Reader]) -> None:
         start = self._target.start_of(source)
         if start is None:
             self.skipped.append(source.path)
@@ -248,7 +269,7 @@ class _Run:
             return
         self.n_files += 1
         try:
-            reader = open_reader(source, text=text, keep=keep, batch_bytes=batch_bytes)
+            reader = opened(source)
         except (InputError, UsageError) as exc:
             self._fail(source, None, [], exc)
             return
@@ -270,9 +291,11 @@ class _Run:
                     held = 0
                 n_bytes = text_bytes(texts)
                 future = self._pool.submit(self._score, texts)
+                rows = reader.row - end
                 # Rows that were dropped leave the numbers of the others in their batch unknown.
-                row = end if reader.row - end == len(texts) else None
-                self._push(_Batch(source, reader.schema, kept, len(texts), n_bytes, texts.null_count, row, future))
+                starts = range(end, reader.row) if rows == len(texts) else reader.starts
+                sizes = rows, len(texts), n_bytes, texts.null_count
+                self._push(_Batch(source, reader.schema, kept, *sizes, starts, future))
                 held += n_bytes
                 end, boundary = reader.row, reader.at_boundary
         except InputError as exc:
@@ -280,10 +303,14 @@ class _Run:
         else:
             self._push(_PartEnd(source, reader.schema, True, False, reader.take_problems()))
 
-    def _score(self, texts: Any) -> tuple[pa.RecordBatch, Any, list[int]]:
+    def _score(self, texts: Any) -> tuple[pa.RecordBatch, Any, list[int], int]:
+        rows = getattr(self._scorer, "score_rows", None)
+        if rows is not None:
+            found: tuple[pa.RecordBatch, Any, list[int], int] = rows(texts)
+            return found
         scores, parents = self._scorer.score_units(texts)
         unscored = getattr(self._scorer, "unscored", None)
-        return scores, parents, unscored(texts, scores, parents) if unscored else []
+        return scores, parents, unscored(texts, scores, parents) if unscored else [], 0
 
     def _fail(self, source: Source, schema: pa.Schema | None, problems: list[Problem], exc: AffectcoreError) -> None:
         self._first_error = self._first_error or exc
@@ -315,12 +342,12 @@ class _Run:
         else:
             self._in_flight -= 1
             try:
-                scores, parents, unscored = step.scores.result()
+                scores, parents, unscored, n_reasoning = step.scores.result()
             except TextError as exc:
-                where = "" if step.row is None else f", row {step.row + exc.number}"
+                where = "" if step.starts is None else f", row {step.starts[exc.number]}"
                 raise TextError(exc.number, exc.reason, exc.remedy, f"{step.source.path}{where}") from None
             for number in unscored:
-                row = None if step.row is None else step.row + number
+                row = None if step.starts is None else int(step.starts[number])
                 self._unscored.append(
                     Problem(
                         str(step.source.path),
@@ -331,13 +358,14 @@ class _Run:
                 )
             if parents is not None:
                 step.kept = step.kept.take(pa.array(parents))
-            elif scores.num_rows != step.rows:
-                raise AffectcoreError(f"the scorer returned {scores.num_rows} rows for {step.rows} texts")
+            elif scores.num_rows != step.texts:
+                raise AffectcoreError(f"the scorer returned {scores.num_rows} rows for {step.texts} texts")
             self._target.write(step, scores)
             self.n_rows += step.rows
             self.n_units += scores.num_rows
             self.n_bytes += step.n_bytes
             self.n_null += step.n_null
+            self.n_reasoning += n_reasoning
         self._report()
 
     def _report(self) -> None:
@@ -356,14 +384,12 @@ class _Run:
         self._target.close()
 
 
-def _check_settings(
-    sources: list[Source], scores: pa.Schema, text: str | None, keep: Sequence[str] | None, batch_bytes: int
-) -> None:
+def _check_settings(sources: list[Source], scores: pa.Schema, opened: Callable[[Source], Reader]) -> None:
     """Raise where no input can be read with these settings, before the older output is given up."""
     first_error: AffectcoreError | None = None
     for source in sources:
         try:
-            with open_reader(source, text=text, keep=keep, batch_bytes=batch_bytes) as reader:
+            with opened(source) as reader:
                 schema = reader.schema
         except (InputError, UsageError) as exc:
             first_error = first_error or exc
@@ -636,11 +662,11 @@ class _FileTarget(_Target):
                 marks.append(f"{source.path.resolve()}:{fingerprint(source.path)}")
         return config_hash({"inputs": marks})
 
-    def compare_schemas(self, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
+    def compare_schemas(self, opened: Callable[[Source], Reader]) -> None:
         """Compare the columns of all inputs before the work begins: hours later would be too late."""
         for source in self.sources:
             try:
-                with open_reader(source, text=text, keep=keep, batch_bytes=batch_bytes) as reader:
+                with opened(source) as reader:
                     schema = reader.schema
             except (InputError, UsageError):
                 continue  # told when its turn comes

@@ -366,7 +366,7 @@ def test_chats_of_any_list_type_and_slice(list_type: object) -> None:
 
 
 def test_chat_content_as_parts_or_struct() -> None:
-    parts = [{"type": "text", "text": "one "}, {"type": "image", "text": None}, {"type": "text", "text": "two"}]
+    parts = [{"type": "text", "text": "one"}, {"type": "image", "text": None}, {"type": "text", "text": "two"}]
     chats = pa.array(
         [
             [{"role": "assistant", "content": parts}],
@@ -374,7 +374,7 @@ def test_chat_content_as_parts_or_struct() -> None:
             [{"role": "assistant", "content": []}],
         ]
     )
-    assert extract(chats).to_pylist() == ["one two", None, ""]
+    assert extract(chats).to_pylist() == ["one\ntwo", None, ""]
     assert extract(chats.slice(1)).to_pylist() == [None, ""]
     answers = pa.array(
         [[{"role": "assistant", "content": {"answer": "a"}}], [{"role": "user", "content": {"answer": "b"}}]]
@@ -514,7 +514,7 @@ def test_content_that_differs_from_row_to_row(tmp_path: Path, blocks: Callable[[
                 texts += part.to_pylist()
             (problem,) = reader.take_problems()
         assert ids == [1, 2, 3, 5, 6]
-        assert texts == ["a", "b", "cd", None, "e \ufffd"]
+        assert texts == ["a", "b", "c\nd", None, "e \ufffd"]
         assert problem.row == 3
         assert "line 4" in problem.reason
 

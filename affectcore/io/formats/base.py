@@ -89,7 +89,8 @@ class Reader(ABC):
 
     Iterating yields ``(kept, texts)``: a `pyarrow.RecordBatch` with `schema` and a string, large_string, binary or
     large_binary array, both of the same length and at most about ``batch_bytes`` of text (a single longer text is a
-    batch of its own). Nulls stay nulls.
+    batch of its own). Nulls stay nulls. Where whole conversations are wanted, texts of chat columns are
+    `affectcore.io.formats.conversations.Turns` instead.
 
     Attributes
     ----------
@@ -101,6 +102,10 @@ class Reader(ABC):
         Name, or dotted path, of the text column.
     row
         Rows delivered up to the end of the batch yielded last, rows skipped by ``start`` included.
+    chat
+        True where texts are whole conversations.
+    starts
+        Rows at which the conversations of the batch yielded last begin, int64; None where each is a row.
     at_boundary
         True where reading can begin again after the batch yielded last without decoding anything before it.
     """
@@ -110,24 +115,27 @@ class Reader(ABC):
     block_bytes = 8 << 20
     """Bytes read at a time from JSON Lines and CSV; fixed, so that types never depend on the size of a batch."""
     at_boundary = True
+    starts: np.ndarray | None = None
     _boundary = True  # set by formats that can begin again only at some rows
 
-    def __init__(self, source: Source, batch_bytes: int) -> None:
+    def __init__(self, source: Source, batch_bytes: int, chats: bool = False) -> None:
         self.source = source
         self.batch_bytes = batch_bytes
+        self.chat = False
+        self._chats = chats  # whether whole conversations are wanted
         self.row = 0
         self._start = 0
         self._problems: list[tuple[int, Problem]] = []
         self._uncounted = 0
 
     @abstractmethod
-    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, pa.Array]]:
+    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         """Yield ``(first_row, kept, texts)`` in file order; rows before `start` may be left out."""
 
-    def __iter__(self) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
+    def __iter__(self) -> Iterator[tuple[pa.RecordBatch, Any]]:
         return self.read()
 
-    def read(self, start: int = 0) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
+    def read(self, start: int = 0) -> Iterator[tuple[pa.RecordBatch, Any]]:
         """Yield ``(kept, texts)`` from row `start` on.
 
         Raises
@@ -168,6 +176,13 @@ class Reader(ABC):
         """Return the kept columns of a raw batch."""
         columns = [plain(batch.column(field.name)) for field in self.schema]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _texts(self, column: pa.Array, fields: tuple[str, ...]) -> Any:
+        """Return the texts of the raw text column, or its conversations."""
+        from affectcore.io.formats.conversations import turns
+        from affectcore.io.formats.texts import extract, reach
+
+        return turns(reach(column, fields)) if self.chat else extract(column, fields)
 
     def _record(self, at: int, row: int | None, reason: str, remedy: str) -> None:
         """Note a dropped row, met after `at` delivered rows."""
@@ -213,19 +228,21 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def offsets_of(texts: pa.Array) -> Any:
-    """Return the byte offsets of a string or binary array.
+def offsets_of(texts: Any) -> Any:
+    """Return the byte offsets of a string or binary array, or of conversations.
 
     Parameters
     ----------
     texts
-        string, binary, large_string or large_binary array of length ``n``; a slice keeps its offset.
+        string, binary, large_string or large_binary array of length ``n``; a slice keeps its offset. Or `Turns`.
 
     Returns
     -------
     numpy.ndarray
         ``(n + 1,)`` int32 or int64, a view of the array's buffer.
     """
+    if not isinstance(texts, pa.Array):
+        return texts.byte_offsets
     wide = pa.types.is_large_string(texts.type) or pa.types.is_large_binary(texts.type)
     buffer = texts.buffers()[1]
     if buffer is None or len(texts) == 0:
@@ -234,13 +251,13 @@ def offsets_of(texts: pa.Array) -> Any:
     return np.frombuffer(buffer, dtype=dtype, count=len(texts) + 1, offset=texts.offset * dtype.itemsize)
 
 
-def text_bytes(texts: pa.Array) -> int:
-    """Return how many bytes of text a string or binary array (a slice, too) holds."""
+def text_bytes(texts: Any) -> int:
+    """Return how many bytes of text a string or binary array (a slice, too), or conversations, hold."""
     offsets = offsets_of(texts)
     return int(offsets[-1]) - int(offsets[0])
 
 
-def cut(texts: pa.Array, limit: int) -> Iterator[tuple[int, int]]:
+def cut(texts: Any, limit: int) -> Iterator[tuple[int, int]]:
     """Yield ``(begin, end)`` of runs of rows with at most `limit` bytes and MAX_ROWS rows; at least one row each."""
     n = len(texts)
     offsets = offsets_of(texts)

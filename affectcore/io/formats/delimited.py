@@ -28,8 +28,10 @@ _FIX_ROW = "the row is left out; correct or remove it"
 class DelimitedReader(Reader):
     """Reads CSV or TSV with a header line, plain or compressed; rows with too few or too many fields are dropped."""
 
-    def __init__(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
-        super().__init__(source, batch_bytes)
+    def __init__(
+        self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int, chats: bool = False
+    ) -> None:
+        super().__init__(source, batch_bytes, chats)
         self._delimiter = "\t" if source.format == "tsv" else ","
         self._names: list[str] | None = None  # None: the next block begins with the header
         self._rows = 0  # rows of the file before the next block, dropped ones included

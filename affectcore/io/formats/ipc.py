@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.ipc as ipc
 
 from affectcore.errors import InputError
 from affectcore.io.formats.base import Reader, Source, damaged, offsets_of, plain_type
-from affectcore.io.formats.texts import extract, kept_names, pick_text
+from affectcore.io.formats.texts import is_chat, kept_names, pick_text, reach, type_of
 
 _MAGIC = b"ARROW1"
 _FORGET = 64 << 20  # bytes scored before pages of the map are handed back
@@ -24,8 +25,10 @@ class IpcReader(Reader):
     to the system. A file whose footer is missing is read as the stream it holds, up to the cut.
     """
 
-    def __init__(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
-        super().__init__(source, batch_bytes)
+    def __init__(
+        self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int, chats: bool = False
+    ) -> None:
+        super().__init__(source, batch_bytes, chats)
         if source.path.stat().st_size == 0:
             raise InputError(source.path, "empty file (0 bytes)", "write it again, or leave it out")
         with source.path.open("rb") as handle:
@@ -40,7 +43,8 @@ class IpcReader(Reader):
         self._has_footer = self._is_file and self._map[-6:] == _MAGIC and len(self._map) > 16
         with damaged(source, "not a readable Arrow IPC file"):
             schema = self._open().schema
-        self._text = pick_text(schema, text, source.path)
+        self._text = pick_text(schema, text, source.path, chats)
+        self.chat = chats and is_chat(type_of(schema, self._text))
         self.text_column = self._text.name
         names = kept_names(schema, self._text.column, None if keep is None else list(keep), source.path)
         self.schema = pa.schema([schema.field(n).with_type(plain_type(schema.field(n).type)) for n in names])
@@ -67,7 +71,7 @@ class IpcReader(Reader):
         if self._is_file:
             raise pa.ArrowInvalid("the footer is missing")
 
-    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, pa.Array]]:
+    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         first = 0
         raw = self._raw()
         while True:
@@ -85,8 +89,13 @@ class IpcReader(Reader):
                 part = batch.slice(begin, step)
                 with damaged(self.source, "cannot read the Arrow data", self):
                     kept = self._kept(part)
-                    texts = extract(part.column(self._text.column), self._text.fields)
-                    if (np.diff(offsets_of(texts)) < 0).any():  # taken from the file as they are: trust nothing
+                    column = part.column(self._text.column)
+                    if self.chat and _backwards(reach(column, self._text.fields)):
+                        raise pa.ArrowInvalid("list offsets run backwards")
+                    texts = self._texts(column, self._text.fields)
+                    held = [texts.content, texts.reasoning] if self.chat else [texts]
+                    # Taken from the file as they are: trust nothing.
+                    if any((np.diff(offsets_of(texts)) < 0).any() for texts in held if texts is not None):
                         raise pa.ArrowInvalid("text offsets run backwards")
                 yield first + begin, kept, texts
                 self._forget(part.nbytes)
@@ -112,3 +121,9 @@ class IpcReader(Reader):
     def close(self) -> None:
         """Drop the map; it closes with the last array that points into it."""
         self._buffer = None
+
+
+def _backwards(lists: pa.Array) -> bool:
+    if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
+        return False
+    return bool((np.diff(lists.offsets.to_numpy()) < 0).any())

@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,18 @@ import pyarrow.json as pj
 from affectcore.errors import InputError, UsageError
 from affectcore.io.formats.base import Reader, Source, checked_texts, damaged, first_line, valid_strings
 from affectcore.io.formats.bytestream import open_bytes
+from affectcore.io.formats.conversations import from_messages, said
 from affectcore.io.formats.texts import (
     ASSISTANT,
+    CHAT_COLUMNS,
+    REASONING,
     TEXT_COLUMNS,
     TextColumn,
-    extract,
     is_chat,
     kept_names,
     pick_text,
     split_path,
+    type_of,
 )
 
 _BOM = b"\xef\xbb\xbf"
@@ -60,15 +63,17 @@ class JsonlReader(Reader):
     A line that is not a JSON object is recorded as a problem and its row dropped; the other rows go on.
     """
 
-    def __init__(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
-        super().__init__(source, batch_bytes)
+    def __init__(
+        self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int, chats: bool = False
+    ) -> None:
+        super().__init__(source, batch_bytes, chats)
         self._keep = None if keep is None else list(keep)
         self._wanted = text
         self._parse: pa.Schema | None = None  # what pyarrow parses; None: its types cannot hold this file's texts
         with damaged(source, "cannot read the file"):
             self._stream = open_bytes(source)
         self._blocks_left = self._blocks()
-        self._ready: tuple[_Block, pa.RecordBatch, pa.Array] | None = None
+        self._ready: tuple[_Block, pa.RecordBatch, Any] | None = None
         self._open_first()
 
     # -- blocks of whole lines -------------------------------------------------------------------------------------
@@ -122,7 +127,7 @@ class JsonlReader(Reader):
             row,
         )
 
-    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, pa.Array]]:
+    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         if self._ready is None:
             raise ValueError("a reader can be read once; open the file again")
         (_, kept, texts), self._ready = self._ready, None
@@ -138,7 +143,7 @@ class JsonlReader(Reader):
 
     # -- the first block -------------------------------------------------------------------------------------------
 
-    def _infer(self, block: _Block) -> tuple[pa.RecordBatch, pa.Array] | None:
+    def _infer(self, block: _Block) -> tuple[pa.RecordBatch, Any] | None:
         """Fix the columns by this block and convert it; None where it holds no valid line."""
         table = _parse(block.data, None)
         lines: list[_Line] | None = None
@@ -157,19 +162,20 @@ class JsonlReader(Reader):
 
     def _settle(self, schema: pa.Schema) -> None:
         found = schema
-        for name in TEXT_COLUMNS if self._wanted is None else (self._wanted,):
+        for name in self._usual if self._wanted is None else (self._wanted,):
             # Empty lists of messages have no type yet.
             i = schema.get_field_index(name)
             if i >= 0 and _is_empty_list(schema.field(i).type):
                 found = found.set(i, schema.field(i).with_type(_CHAT))
-        self._text = pick_text(found, self._wanted, self.source.path)
+        self._text = pick_text(found, self._wanted, self.source.path, self._chats)
         self.text_column = self._text.name
+        self.chat = self._chats and is_chat(type_of(found, self._text))
         names = kept_names(found, self._text.column, self._keep, self.source.path)
         self.schema = pa.schema([found.field(n) for n in names])
         fields = list(self.schema)
         if self._text.column not in names:
             text_type = found.field(self._text.column).type
-            fields.append(pa.field(self._text.column, _pruned(text_type, self._text.fields)))
+            fields.append(pa.field(self._text.column, _pruned(text_type, self._text.fields, self.chat)))
         self._parse = pa.schema(fields)
 
     def _settle_by_value(self, rows: list[dict[str, Any]]) -> None:
@@ -186,17 +192,24 @@ class JsonlReader(Reader):
             chosen = kept_names(everything, self._text.column, self._keep, self.source.path)
         self.schema = pa.schema([(n, types[n] or _nested_type(columns[n])) for n in chosen])
         texts = columns[self._text.column]
+        reached = texts
+        for field in self._text.fields:
+            reached = [v.get(field) if isinstance(v, dict) else None for v in reached]
+        self.chat = self._chats and any(_is_messages(v) for v in reached)
         plain = all(v is None or isinstance(v, str) for v in texts)
         if self._text.fields or self._text.column in chosen or not (plain or all(_is_plain_chat(v) for v in texts)):
             self._parse = None
         else:
-            text_field = pa.field(self._text.column, pa.string() if plain else _CHAT)
+            text_field = pa.field(self._text.column, pa.string() if plain else _pruned(_CHAT, (), self.chat))
             self._parse = pa.schema([*self.schema, text_field])
 
     def _pick_by_value(self, columns: dict[str, list[Any]]) -> TextColumn:
         names = list(columns)
         listing = f"the columns are: {', '.join(names)}"
         if self._wanted is None:
+            for name in CHAT_COLUMNS if self._chats else ():
+                if name in columns and any(_is_messages(v) for v in columns[name]):
+                    return TextColumn(name)
             for name in TEXT_COLUMNS:
                 if name in columns and any(isinstance(v, str) or _is_messages(v) for v in columns[name]):
                     return TextColumn(name)
@@ -211,9 +224,13 @@ class JsonlReader(Reader):
             raise UsageError(f"{self.source.path}: column {self._wanted!r} holds no text; {listing}")
         return found
 
+    @property
+    def _usual(self) -> tuple[str, ...]:
+        return (*CHAT_COLUMNS, *TEXT_COLUMNS) if self._chats else TEXT_COLUMNS
+
     # -- every block -----------------------------------------------------------------------------------------------
 
-    def _convert(self, block: _Block, lines: list[_Line] | None = None) -> tuple[pa.RecordBatch, pa.Array]:
+    def _convert(self, block: _Block, lines: list[_Line] | None = None) -> tuple[pa.RecordBatch, Any]:
         if self._parse is not None:
             table = _parse(block.data, self._parse) if lines is None else None
             if table is None:
@@ -225,7 +242,7 @@ class JsonlReader(Reader):
             lines = self._lines(block)
         return self._from_lines(lines, block)
 
-    def _from_table(self, table: pa.Table) -> tuple[pa.RecordBatch, pa.Array]:
+    def _from_table(self, table: pa.Table) -> tuple[pa.RecordBatch, Any]:
         batches = table.combine_chunks().to_batches()
         if not batches:
             return self._empty()
@@ -234,13 +251,18 @@ class JsonlReader(Reader):
         for field in self.schema:
             column = batch.column(field.name)
             kept.append(valid_strings(column) if pa.types.is_string(field.type) else column)
-        texts = extract(batch.column(self._text.column), self._text.fields)
-        return pa.RecordBatch.from_arrays(kept, schema=self.schema), checked_texts(texts)
+        texts = self._texts(batch.column(self._text.column), self._text.fields)
+        if self.chat:
+            reasoning = None if texts.reasoning is None else checked_texts(texts.reasoning)
+            texts = replace(texts, content=checked_texts(texts.content), reasoning=reasoning)
+            texts = replace(texts, role=valid_strings(texts.role))
+        else:
+            texts = checked_texts(texts)
+        return pa.RecordBatch.from_arrays(kept, schema=self.schema), texts
 
-    def _empty(self) -> tuple[pa.RecordBatch, pa.Array]:
-        return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self.schema], schema=self.schema), pa.array(
-            [], pa.string()
-        )
+    def _empty(self) -> tuple[pa.RecordBatch, Any]:
+        kept = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self.schema], schema=self.schema)
+        return kept, from_messages([], _utf8) if self.chat else pa.array([], pa.string())
 
     def _lines(self, block: _Block) -> list[_Line]:
         """Parse a block line by line, noting the lines that are not JSON objects."""
@@ -263,22 +285,24 @@ class JsonlReader(Reader):
                 self._record(block.first, number, reason, _FIX_LINE)
         return lines
 
-    def _from_lines(self, lines: list[_Line], block: _Block) -> tuple[pa.RecordBatch, pa.Array]:
-        texts: list[bytes | None] = []
+    def _from_lines(self, lines: list[_Line], block: _Block) -> tuple[pa.RecordBatch, Any]:
+        texts: list[Any] = []
         rows: list[_Line] = []
         for line in lines:
             value: Any = line.value.get(self._text.column)
             for field in self._text.fields:
                 value = value.get(field) if isinstance(value, dict) else None
             try:
-                text = _text_of(value)
+                text = _chat_of(value) if self.chat else _text_of(value)
             except TypeError as exc:
                 reason = f"line {line.number + 1}: {self.text_column} {exc}"
                 self._record(block.first, line.number, reason, _FIX_LINE)
                 continue
-            texts.append(None if text is None else _utf8(text))
+            texts.append(text if self.chat or text is None else _utf8(str(text)))
             rows.append(line)
         kept = [self._column(field, rows) for field in self.schema]
+        if self.chat:
+            return pa.RecordBatch.from_arrays(kept, schema=self.schema), from_messages(texts, _utf8)
         array = pa.array(texts, pa.binary())
         with contextlib.suppress(pa.ArrowInvalid):  # not all UTF-8: the scorer counts the bytes that are not
             array = array.cast(pa.string())
@@ -343,13 +367,17 @@ def _settled(dtype: pa.DataType) -> pa.DataType:
     return dtype
 
 
-def _pruned(dtype: pa.DataType, fields: tuple[str, ...]) -> pa.DataType:
+def _pruned(dtype: pa.DataType, fields: tuple[str, ...], turns: bool = False) -> pa.DataType:
     """Leave only what leads to the text, so that nothing else of a message or struct is parsed."""
     if fields:
-        return pa.struct([(fields[0], _pruned(dtype.field(fields[0]).type, fields[1:]))])
+        return pa.struct([(fields[0], _pruned(dtype.field(fields[0]).type, fields[1:], turns))])
     if is_chat(dtype):
         item = dtype.value_type
-        return pa.list_(pa.struct([("role", pa.string()), ("content", item.field("content").type)]))
+        found = [("role", pa.string()), ("content", item.field("content").type)]
+        if turns:  # also where the first block has none of them
+            found += [(name, pa.string()) for name in REASONING]
+            found.append(("tool_calls", pa.list_(pa.struct([("type", pa.string())]))))
+        return pa.list_(pa.struct(found))
     return dtype
 
 
@@ -406,25 +434,20 @@ def _text_of(value: Any) -> str | None:
     if _is_messages(value):
         for message in reversed(value):
             if isinstance(message, dict) and message.get("role") == ASSISTANT:
-                return _content_of(message.get("content"))
+                return said(message.get("content"))[0]
         return None
     if isinstance(value, dict):
-        return _content_of(value)
+        return said(value)[0]
     raise TypeError(f"is a {_kind(value)}, not a text")
 
 
-def _content_of(content: Any) -> str | None:
-    if content is None or isinstance(content, str):
-        return content
-    if isinstance(content, dict):
-        for name in ("answer", "text"):
-            if isinstance(content.get(name), str):
-                return str(content[name])
-        raise TypeError("has content with neither answer nor text")
-    if isinstance(content, list):
-        parts = [p if isinstance(p, str) else p.get("text") for p in content if isinstance(p, str | dict)]
-        return "".join(p for p in parts if isinstance(p, str))
-    raise TypeError(f"has content that is a {_kind(content)}, not a text")
+def _chat_of(value: Any) -> Any:
+    """Return a JSON value that is a conversation, or a text, as it is; TypeError where it is neither."""
+    if _is_messages(value):
+        for message in value:
+            said(message.get("content"))
+        return value
+    return _text_of(value)
 
 
 def _is_messages(value: Any) -> bool:

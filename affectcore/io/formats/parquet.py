@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from affectcore.errors import InputError
 from affectcore.io.formats.base import MAX_ROWS, Reader, Source, damaged, plain_type
-from affectcore.io.formats.texts import extract, kept_names, pick_text
+from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
 _BUFFER = 1 << 20  # bytes read ahead per column; without it a whole column chunk is loaded at once
 _RUN = 64 << 20  # bytes of row groups read through one iterator: small row groups still fill whole batches
@@ -19,8 +19,10 @@ _RUN = 64 << 20  # bytes of row groups read through one iterator: small row grou
 class ParquetReader(Reader):
     """Reads a Parquet file; only the columns that are needed are decoded."""
 
-    def __init__(self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int) -> None:
-        super().__init__(source, batch_bytes)
+    def __init__(
+        self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int, chats: bool = False
+    ) -> None:
+        super().__init__(source, batch_bytes, chats)
         if source.path.stat().st_size == 0:
             raise InputError(source.path, "empty file (0 bytes)", "write it again, or leave it out")
         with damaged(source, "not a readable Parquet file"):
@@ -28,7 +30,8 @@ class ParquetReader(Reader):
                 source.path, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
             )
             schema = self._file.schema_arrow
-        self._text = pick_text(schema, text, source.path)
+        self._text = pick_text(schema, text, source.path, chats)
+        self.chat = chats and is_chat(type_of(schema, self._text))
         self.text_column = self._text.name
         names = kept_names(schema, self._text.column, None if keep is None else list(keep), source.path)
         self.schema = pa.schema([schema.field(n).with_type(plain_type(schema.field(n).type)) for n in names])
@@ -37,7 +40,7 @@ class ParquetReader(Reader):
         self._columns = list(dict.fromkeys([*names, text_leaf]))
         self._leaves = _leaves(schema, self._text.column), [i for n in names for i in _leaves(schema, n)]
 
-    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, pa.Array]]:
+    def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         first = 0
         for groups, rows, size in self._runs():
             if first + rows <= start:  # finished earlier: not read at all
@@ -52,7 +55,7 @@ class ParquetReader(Reader):
                     if batch is None:
                         break
                     kept = self._kept(batch)
-                    texts = extract(batch.column(self._text.column), self._text.fields)
+                    texts = self._texts(batch.column(self._text.column), self._text.fields)
                 self._boundary = first + len(batch) == end
                 yield first, kept, texts
                 first += len(batch)

@@ -25,7 +25,16 @@ TEXT_COLUMNS = (
 )
 """Names tried in this order where none is given."""
 
+CHAT_COLUMNS = ("messages", "conversation", "conversations", "transcript", "chat", "dialogue", "conversation_history")
+"""Names tried before them where whole conversations are wanted, if they hold chat messages."""
+
+CONVERSATION_COLUMNS = ("conversation_id", "conv_id", "dialogue_id", "chat_id", "session_id")
+"""Columns that are taken for the conversation of a row where there is a column `role`, too."""
+
 ASSISTANT = "assistant"
+
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a message that hold its reasoning, and types of parts of its content."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class TextColumn:
         return ".".join((self.column, *self.fields))
 
 
-def pick_text(schema: pa.Schema, text: str | None, path: str | Path) -> TextColumn:
+def pick_text(schema: pa.Schema, text: str | None, path: str | Path, chats: bool = False) -> TextColumn:
     """Find the text column of a schema.
 
     Parameters
@@ -52,6 +61,8 @@ def pick_text(schema: pa.Schema, text: str | None, path: str | Path) -> TextColu
         Name or dotted path, or None for the first of `TEXT_COLUMNS` that is there and holds text.
     path
         The file, for messages.
+    chats
+        Whether columns of chat messages go before texts.
 
     Raises
     ------
@@ -61,6 +72,9 @@ def pick_text(schema: pa.Schema, text: str | None, path: str | Path) -> TextColu
     names = schema.names
     listing = f"the columns are: {', '.join(names) or '(none)'}"
     if text is None:
+        for name in CHAT_COLUMNS if chats else ():
+            if names.count(name) == 1 and is_chat(schema.field(name).type):
+                return TextColumn(name)
         for name in TEXT_COLUMNS:
             if names.count(name) == 1 and is_text(schema.field(name).type):
                 return TextColumn(name)
@@ -96,6 +110,14 @@ def pick_text(schema: pa.Schema, text: str | None, path: str | Path) -> TextColu
     return found
 
 
+def type_of(schema: pa.Schema, found: TextColumn) -> pa.DataType:
+    """Return the type of what a `TextColumn` leads to."""
+    dtype = schema.field(found.column).type
+    for field in found.fields:
+        dtype = dtype.field(field).type
+    return dtype.storage_type if isinstance(dtype, pa.BaseExtensionType) else dtype
+
+
 def split_path(text: str, names: list[str]) -> TextColumn | None:
     """Split a dotted path at the longest prefix that is a column: names may hold dots themselves."""
     pieces = text.split(".")
@@ -108,7 +130,7 @@ def split_path(text: str, names: list[str]) -> TextColumn | None:
 
 def is_text(dtype: pa.DataType) -> bool:
     """Say whether a column of this type holds texts or chat messages."""
-    return _is_string(dtype) or is_chat(dtype)
+    return is_string(dtype) or is_chat(dtype)
 
 
 def is_chat(dtype: pa.DataType) -> bool:
@@ -138,12 +160,15 @@ def extract(column: pa.Array, fields: tuple[str, ...] = ()) -> pa.Array:
         string, large_string, binary or large_binary; null where the row, a struct on the way, or the last assistant
         message is null or missing.
     """
+    column = reach(column, fields)
+    return last_assistant(column) if is_chat(column.type) else strings(column)
+
+
+def reach(column: pa.Array, fields: tuple[str, ...] = ()) -> pa.Array:
+    """Follow struct fields into a column."""
     for field in fields:
-        column = pc.struct_field(_storage(column), [field])
-    column = _storage(column)
-    if is_chat(column.type):
-        return last_assistant(column)
-    return _strings(column)
+        column = pc.struct_field(storage(column), [field])
+    return storage(column)
 
 
 def last_assistant(chats: pa.Array) -> pa.Array:
@@ -152,14 +177,13 @@ def last_assistant(chats: pa.Array) -> pa.Array:
     Parameters
     ----------
     chats
-        list (also large or fixed-size) array of structs with ``role`` and ``content``; content is a string, a struct
-        with ``answer`` or ``text``, or a list of parts, of which the ``text`` ones are joined.
+        list (also large or fixed-size) array of structs with ``role`` and ``content``; content as in `content_of`.
     """
     if not (pa.types.is_list(chats.type) or pa.types.is_large_list(chats.type)):  # fixed-size lists, list views
         chats = chats.cast(pa.large_list(chats.type.value_type))
     n = len(chats)
     messages = chats.values
-    role = _strings(pc.struct_field(messages, ["role"]))
+    role = strings(pc.struct_field(messages, ["role"]))
     is_answer = pc.fill_null(pc.equal(role.cast(pa.large_binary()), pa.scalar(b"assistant", pa.large_binary())), False)
     mask = is_answer.to_numpy(zero_copy_only=False)
     # latest[j]: the last assistant message among messages 0..j-1; -1 for none.
@@ -172,32 +196,64 @@ def last_assistant(chats: pa.Array) -> pa.Array:
     if chats.null_count:
         missing |= pc.is_null(chats).to_numpy(zero_copy_only=False)
     picked = pc.struct_field(messages, ["content"]).take(pa.array(np.where(missing, 0, last), mask=missing))
-    return _content(picked)
+    return content_of(picked)[0]
 
 
-def _content(content: pa.Array) -> pa.Array:
-    content = _storage(content)
+def content_of(content: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    """Return the texts of the contents of messages, and the reasoning among them, if there is any.
+
+    Parameters
+    ----------
+    content
+        Array of strings, of structs with ``answer`` or ``text``, or of lists of parts: the ``text`` of parts is joined
+        with line ends, and apart from it that of parts whose ``type`` is `REASONING`; other parts (images, audio) have
+        no text. A list of nothing but such parts is null.
+    """
+    content = storage(content)
     dtype = content.type
     if pa.types.is_struct(dtype):
-        return _strings(pc.struct_field(content, [_answer_field(dtype)]))
-    if _is_list(dtype):
-        if not pa.types.is_list(dtype):
-            content = content.cast(pa.list_(dtype.value_type))
-        parts = content.flatten()
-        text = pc.fill_null(_strings(pc.struct_field(parts, ["text"])), "")
-        lengths = pc.fill_null(pc.list_value_length(content), 0).to_numpy(zero_copy_only=False)
-        offsets = np.zeros(len(content) + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
-        lists = pa.ListArray.from_arrays(pa.array(offsets), text, mask=pc.is_null(content))
-        return pc.binary_join(lists, pa.scalar("", text.type))
-    return _strings(content)
+        return strings(pc.struct_field(content, [_answer_field(dtype)])), None
+    if not _is_list(dtype):
+        return strings(content), None
+    if not pa.types.is_list(dtype):
+        content = content.cast(pa.list_(dtype.value_type))
+    parts = content.flatten()
+    names = [parts.type.field(i).name for i in range(parts.type.num_fields)]
+    text = strings(pc.struct_field(parts, ["text"]))
+    thought = np.zeros(len(parts), bool)
+    if "type" in names and is_string(parts.type.field("type").type):
+        kinds = strings(pc.struct_field(parts, ["type"])).cast(pa.binary())
+        known = pa.array([name.encode() for name in REASONING], pa.binary())
+        thought = pc.is_in(kinds, value_set=known).to_numpy(zero_copy_only=False)
+    bounds = np.concatenate(
+        [[0], np.cumsum(pc.fill_null(pc.list_value_length(content), 0).to_numpy(zero_copy_only=False), dtype=np.int64)]
+    )
+    there = text.is_valid().to_numpy(zero_copy_only=False)
+    said = _joined(text, there & ~thought, bounds, (np.diff(bounds) == 0) & content.is_valid().to_numpy(False))
+    if not thought.any():
+        return said, None
+    told = pa.nulls(len(parts), text.type)
+    for name in (*REASONING, "text"):
+        if name in names and is_string(parts.type.field(name).type):
+            told = pc.coalesce(told, strings(pc.struct_field(parts, [name])).cast(text.type))
+    there = told.is_valid().to_numpy(zero_copy_only=False)
+    return said, _joined(told, there & thought, bounds, np.zeros(len(content), bool))
 
 
-def _strings(column: pa.Array) -> pa.Array:
-    column = _storage(column)
+def _joined(texts: pa.Array, chosen: np.ndarray, bounds: np.ndarray, empty: np.ndarray) -> pa.Array:
+    """Join the chosen of each run of texts with line ends; null where there is none, or an empty text where `empty`."""
+    count = np.concatenate([[0], np.cumsum(chosen)])[bounds]
+    lists = pa.ListArray.from_arrays(pa.array(count.astype(np.int32)), texts.filter(pa.array(chosen)))
+    joined = pc.binary_join(lists, pa.scalar("\n", pa.string()).cast(texts.type))
+    return pc.if_else(pa.array((np.diff(count) == 0) & ~empty), pa.nulls(len(joined), texts.type), joined)
+
+
+def strings(column: pa.Array) -> pa.Array:
+    """Return a column of any type that holds text as string, large_string, binary or large_binary."""
+    column = storage(column)
     dtype = column.type
     if pa.types.is_dictionary(dtype):
-        return _strings(column.dictionary_decode())
+        return strings(column.dictionary_decode())
     if pa.types.is_null(dtype):
         return pa.nulls(len(column), pa.string())
     if pa.types.is_string_view(dtype):
@@ -207,15 +263,17 @@ def _strings(column: pa.Array) -> pa.Array:
     return column
 
 
-def _storage(column: pa.Array) -> pa.Array:
-    return _storage(column.storage) if isinstance(column, pa.ExtensionArray) else column
+def storage(column: pa.Array) -> pa.Array:
+    """Return an array without its extension type."""
+    return storage(column.storage) if isinstance(column, pa.ExtensionArray) else column
 
 
-def _is_string(dtype: pa.DataType) -> bool:
+def is_string(dtype: pa.DataType) -> bool:
+    """Say whether a type holds texts, in whatever way."""
     if isinstance(dtype, pa.BaseExtensionType):
-        return _is_string(dtype.storage_type)
+        return is_string(dtype.storage_type)
     if pa.types.is_dictionary(dtype):
-        return _is_string(dtype.value_type)
+        return is_string(dtype.value_type)
     return bool(
         pa.types.is_string(dtype)
         or pa.types.is_large_string(dtype)
@@ -238,21 +296,21 @@ def _is_list(dtype: pa.DataType) -> bool:
 
 
 def _is_content(dtype: pa.DataType) -> bool:
-    if _is_string(dtype):
+    if is_string(dtype):
         return True
     if pa.types.is_struct(dtype):
         return _answer_field(dtype) is not None
     if _is_list(dtype) and pa.types.is_struct(dtype.value_type):
         item = dtype.value_type
         names = [item.field(i).name for i in range(item.num_fields)]
-        return "text" in names and _is_string(item.field("text").type)
+        return "text" in names and is_string(item.field("text").type)
     return False
 
 
 def _answer_field(dtype: pa.DataType) -> str | None:
     names = [dtype.field(i).name for i in range(dtype.num_fields)]
     for name in ("answer", "text"):
-        if name in names and _is_string(dtype.field(name).type):
+        if name in names and is_string(dtype.field(name).type):
             return name
     return None
 

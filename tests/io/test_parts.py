@@ -1,0 +1,149 @@
+"""Reasoning and answer of single texts."""
+
+from __future__ import annotations
+
+import time
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from affectcore.io.formats.parts import split
+
+# text, answer, reasoning
+CASES: dict[str, tuple[str | None, str | None, str | None]] = {
+    "none": ("plain", "plain", None),
+    "null": (None, None, None),
+    "empty": ("", "", None),
+    "block": ("<think>a</think>b", "b", "a"),
+    "white space": (" \n<think>\na b\n</think>\n\nc \n", "c \n", "a b"),
+    "thinking": ("<thinking>a</thinking>b", "b", "a"),
+    "reasoning": ("<reasoning>a</reasoning><answer>b</answer>", "<answer>b</answer>", "a"),
+    "thought": ("<|begin_of_thought|>a<|end_of_thought|>\nb", "b", "a"),
+    "several": ("<think>a</think>\n<think>b</think>c", "c", "a\n\nb"),
+    "opened in the prompt": ("a\n</think>\n\nb", "b", "a"),
+    "opened in the prompt, then a block": ("a</think><think>b</think>c", "c", "a\n\nb"),
+    "never closed": ("<think>a, and then", None, "a, and then"),
+    "second never closed": ("<think>a</think><think>b", None, "a\n\nb"),
+    "closed by another name": ("<thinking>a</think>b", None, "a</think>b"),
+    "nothing after": ("<think>a</think>", "", "a"),
+    "nothing after but space": ("<think>a</think>\n", "", "a"),
+    "nothing in it": ("<think>\n\n</think>\n\nb", "b", None),
+    "nothing at all": ("<think></think>", "", None),
+    "mentioned later": ("It writes <think>a</think> first.", "It writes <think>a</think> first.", None),
+    "opened later": ("b\n<think>a", "b\n<think>a", None),
+    "in backticks": ("`<think>` opens, `</think>` closes", "`<think>` opens, `</think>` closes", None),
+    "in two backticks": ("``a ` </think>`` b", "``a ` </think>`` b", None),
+    "one backtick is no code": ("it's ` </think> b", "b", "it's `"),
+    "backticks before": ("use `x` </think> b", "b", "use `x`"),
+    "in a code block": ("```xml\n<think>a</think>\n```\nb", "```xml\n<think>a</think>\n```\nb", None),
+    "closing tag in a code block": ("b:\n```\na</think>\n```\n", "b:\n```\na</think>\n```\n", None),
+    "in tildes": ("~~~\na</think>\n~~~", "~~~\na</think>\n~~~", None),
+    "nested fences": (
+        "````md\n```\na</think>\n```\nx</think>\n````\nb",
+        "````md\n```\na</think>\n```\nx</think>\n````\nb",
+        None,
+    ),
+    "closing tag quoted in reasoning": ("<think>I end with `</think>`, so</think>b", "b", "I end with `</think>`, so"),
+    "closing tag in code of reasoning": ("<think>\n```\n</think>\n```\na</think>b", "b", "```\n</think>\n```\na"),
+    "code of reasoning breaks off": (
+        "<think>```python\nx</think>\n```python\ny\n```",
+        "```python\ny\n```",
+        "```python\nx",
+    ),
+    "only quoted closing tags": ("<think>a `</think>` b", None, "a `</think>` b"),
+    "answer mentions the tag": ("<think>a</think>I used `<think>` here", "I used `<think>` here", "a"),
+    "capitals are another tag": ("<THINK>a</THINK>b", "<THINK>a</THINK>b", None),
+    "attributes are another tag": ("<think time=1>a", "<think time=1>a", None),
+    "not ASCII": ("<think>日本 😀</think>é", "é", "日本 😀"),
+}
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()], ids=str)
+def test_cases(kind: pa.DataType) -> None:
+    texts, answers, reasoning = ([case[i] for case in CASES.values()] for i in range(3))
+    found = split(pa.array(["<think>x</think>y", *texts, "z"]).cast(kind).slice(1, len(texts)))
+    assert found.reasoning is not None
+    assert found.answer.type == found.reasoning.type == kind
+    told = found.answer.cast(pa.large_binary()).to_pylist(), found.reasoning.cast(pa.large_binary()).to_pylist()
+    for name, text, a, r in zip(CASES, texts, *told):
+        said = tuple(None if part is None else part.decode() for part in (a, r))
+        assert said == CASES[name][1:], (name, text)
+    assert answers.count(None) == found.answer.null_count
+    assert reasoning.count(None) == found.reasoning.null_count
+
+
+def test_texts_without_tags_are_handed_on() -> None:
+    texts = pa.array(["no tags", None, "x < y > z"])
+    assert split(texts).answer is texts
+    assert split(texts).reasoning is None
+    mentioned = pa.array(["`<think>`", None])
+    assert split(mentioned).answer is mentioned
+
+
+def test_empty_array() -> None:
+    found = split(pa.array([], pa.large_string()))
+    assert (len(found.answer), found.reasoning) == (0, None)
+
+
+def test_bytes_that_are_no_utf8_stay() -> None:
+    broken = pa.array([b"<think>\xff</think>\xfe", b"\xfd", None])
+    for texts in (broken, broken.view(pa.string())):
+        found = split(texts)
+        assert found.answer.view(pa.binary()).to_pylist() == [b"\xfe", b"\xfd", None]
+        assert found.reasoning is not None
+        assert found.reasoning.view(pa.binary()).to_pylist() == [b"\xff", None, None]
+
+
+PIECES = [
+    "<think>",
+    "</think>",
+    "<thinking>",
+    "</reasoning>",
+    "`",
+    "```\n",
+    "\n",
+    " ",
+    "word ",
+    "~~~\n",
+    "``",
+    "é",
+    "<",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_nothing_is_made_up(text: str) -> None:
+    (answer,), reasoning = split(pa.array([text]))[0].to_pylist(), split(pa.array([text])).reasoning
+    told = None if reasoning is None else reasoning.to_pylist()[0]
+    if told is None:  # a tag and nothing behind it: neither
+        assert answer is not None or not text.rpartition(">")[2].strip()
+    if answer is not None:
+        assert text.endswith(answer)
+    for block in (told or "").split("\n\n"):
+        assert block in text
+    # White space before makes no difference, and an answer that is split again stays whole or has tags of its own.
+    again = split(pa.array(["\n " + text]))
+    assert (again.reasoning is None) == (reasoning is None)
+    if reasoning is not None:
+        assert again.answer.to_pylist() == [answer]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>" * 100_000,
+        "<think></think>" * 50_000,
+        "`</think>`" * 50_000,
+        "```\n</think>\n" * 50_000,
+        "<think>" + "`" * 300_000 + "</think>",
+        "".join("`" * (i % 700) + "</think>" for i in range(2000)),
+    ],
+    ids=range(6),
+)
+def test_odd_texts_take_no_longer_than_others(text: str) -> None:
+    started = time.perf_counter()
+    split(pa.array([text]))
+    assert time.perf_counter() - started < 5
