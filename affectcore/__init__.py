@@ -10,12 +10,14 @@ from affectcore._version import __version__
 if TYPE_CHECKING:
     from affectcore.comparison import Comparison, compare
     from affectcore.errors import AffectcoreError, InputError, OutputError, UsageError
+    from affectcore.explanation import Explanation, explain
     from affectcore.pipeline.run import Report, score_dataset
     from affectcore.scorer import Scorer, score
 
 __all__ = [
     "AffectcoreError",
     "Comparison",
+    "Explanation",
     "InputError",
     "OutputError",
     "Report",
@@ -23,6 +25,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "compare",
+    "explain",
     "score",
     "score_dataset",
 ]
@@ -30,12 +33,14 @@ __all__ = [
 _HOMES = {
     "AffectcoreError": "affectcore.errors",
     "Comparison": "affectcore.comparison",
+    "Explanation": "affectcore.explanation",
     "InputError": "affectcore.errors",
     "OutputError": "affectcore.errors",
     "Report": "affectcore.pipeline.run",
     "Scorer": "affectcore.scorer",
     "UsageError": "affectcore.errors",
     "compare": "affectcore.comparison",
+    "explain": "affectcore.explanation",
     "score": "affectcore.scorer",
     "score_dataset": "affectcore.pipeline.run",
 }

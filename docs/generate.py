@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 TOGETHER = {
     "emotion": "Calibrated probability that a reader finds the emotion expressed (GoEmotions' 27 and neutral), a mean "
     "over the passages of a text.",
+    "dynamics": "How valence and distress go along the passages of a text or the turns of a conversation: standard "
+    "deviation, instability (MSSD), inertia (lag-1 correlation), slope, peak.",
     "ekman": "The same in Ekman's six and neutral; with `--taxonomy ekman`.",
     "plutchik": "The same in Plutchik's eight; with `--taxonomy plutchik`.",
     "sentiment": "The same as positive, negative and neutral; with `--taxonomy sentiment`.",
@@ -38,12 +40,16 @@ def metric_table() -> str:
     rows = ["| column | range | unit | what |", "| --- | --- | --- | --- |"]
     for metric in METRICS.values():
         name, what = f"`{metric.name}`", metric.definition.replace(" An empty text gets 0.", "")
+        what = f"{'Experimental. ' if metric.experimental else ''}{what}"
         if metric.group in TOGETHER:
             members = GROUPS[metric.group]
             if metric.name != members[0]:
                 continue
-            name, what = f"`{metric.group}_…` ({len(members)})", TOGETHER[metric.group]
-        rows.append(f"| {name} | {metric.range_text} | {metric.unit} | {what} |")
+            stems = ", ".join(f"`{stem}_…`" for stem in dict.fromkeys(member.partition("_")[0] for member in members))
+            name, what = f"{stems} ({len(members)})", TOGETHER[metric.group]
+        same = len({METRICS[member].range_text for member in GROUPS[metric.group]}) == 1
+        ranges = metric.range_text if same or metric.group not in TOGETHER else "see docs/metrics.md"
+        rows.append(f"| {name} | {ranges} | {metric.unit} | {what} |")
     return "\n".join(rows) + "\n"
 
 
@@ -55,11 +61,15 @@ def metric_pages() -> str:
     ]
     judged = {"better": "higher is better", "worse": "lower is better", "neither": "no value is better"}
     for metric in METRICS.values():
+        checks = f"- Validation: {metric.validated_on}.\n"
+        if metric.figures:
+            found = "".join(f"  - {figure.what}, {figure.measure}: {figure}.\n" for figure in metric.figures)
+            checks = f"- Validation:\n{found}"
         parts.append(
-            f"\n## {metric.name}\n\n{metric.definition}\n\n"
+            f"\n## {metric.name}\n\n{'**Experimental.** ' if metric.experimental else ''}{metric.definition}\n\n"
             f"- Version {metric.version}; {metric.dtype}; {metric.unit}; range {metric.range_text}; "
             f"{judged[metric.higher_is]}; group `{metric.group}`.\n"
-            f"- Source: {metric.source}.\n- Validation: {metric.validated_on}.\n- Limits: {metric.limits}\n"
+            f"- Source: {metric.source}.\n{checks}- Limits: {metric.limits}\n"
         )
     return "".join(parts)
 

@@ -11,7 +11,7 @@ import typer
 import typer.main
 
 from affectcore._version import __version__
-from affectcore.cli import compare, demo, doctor, evaluate, metrics, models, score, train
+from affectcore.cli import compare, demo, doctor, evaluate, explain, metrics, models, score, train
 from affectcore.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 app.command("score", short_help="Score the texts of a dump.")(score.score)
 app.command("compare", short_help="Rank models by their scores.")(compare.compare)
+app.command("explain", short_help="Explain a text's score.")(explain.explain)
 app.command("metrics", short_help="Explain the metrics.")(metrics.metrics)
 app.command("models", short_help="List the models, or describe one.")(models.models)
 app.command("train", short_help="Train a head of your own from labelled texts.")(train.train)

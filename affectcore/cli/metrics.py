@@ -23,7 +23,7 @@ def metrics(
         typer.Option("--json", envvar="AFFECTCORE_JSON", help="Print the entries as a JSON array.", show_default="off"),
     ] = False,
 ) -> None:
-    """Explain the metrics: unit, range, definition, source, validation and limits."""
+    """Explain the metrics: unit, range, definition, source, validation with baselines, limits and known failures."""
     from affectcore.metrics.registry import GROUPS, METRICS, ON_REQUEST, select
 
     chosen = list(METRICS.values()) if as_json and name is None else select(name or "default")
@@ -69,13 +69,15 @@ def _entry(metric: Metric) -> Any:
     table.add_column(no_wrap=True)
     table.add_column()
     judged = {"better": "higher is better", "worse": "lower is better", "neither": "no value is better"}
+    checks = [f"{figure.what}, {figure.measure}: {figure}" for figure in metric.figures] or [metric.validated_on]
     for label, value in (
         ("metric", f"{metric.name}, version {metric.version}, {metric.dtype}, group {metric.group}"),
+        *([("status", "experimental: nothing but sets of our own has tested it")] if metric.experimental else []),
         ("definition", metric.definition),
         ("unit", metric.unit),
         ("range", f"{metric.range_text}; {judged[metric.higher_is]}"),
         ("source", metric.source),
-        ("validated", metric.validated_on),
+        *(("" if number else "validated", said) for number, said in enumerate(checks)),
         ("limits", metric.limits),
     ):
         table.add_row(Text(label, style="bold"), Text(value))

@@ -83,7 +83,7 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
         stated = re.search(r"\A---\n(?:.*\n)*?license: *(\S+)", card)
         heads = [{key: getattr(head, key) for key in (*_OF_HEADS, "info")} for head in model.heads]
         own = {"name": model.name, "licence": stated[1] if stated else "not stated", "base": None, "heads": heads}
-        return {**own, **files, "network": _describe_network(model, directory)}
+        return {**own, **files, "distress": None, "network": _describe_network(model, directory)}
     record = base.read_record(directory)
     try:
         heads = [{key: head[key] for key in _OF_HEADS} | {"info": head.get("info", {})} for head in record["heads"]]
@@ -94,6 +94,7 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
             "licence": record.get("licence") or _licences(heads),
             "base": record.get("base"),
             "heads": heads,
+            "distress": record.get("distress"),
             "network": _describe_network(base.load(name_or_path), directory) if encoder else None,
         }
     except (KeyError, TypeError) as error:
@@ -150,7 +151,9 @@ def _table(entries: list[dict[str, Any]]) -> Any:
     table.add_column("heads")
     table.add_column("licence")
     for entry in entries:
-        heads = ", ".join(f"{head['name']} ({len(head['labels'])})" for head in entry["heads"])
+        own = [head for head in entry["heads"] if not head["name"].startswith("_")]  # the others have no columns
+        heads = ", ".join(f"{head['name']} ({len(head['labels'])})" for head in own)
+        heads += ", distress" if entry["distress"] else ""
         if entry["base"]:
             heads += f"; on {Path(entry['base']['name']).name}"
         size = entry["bytes"]

@@ -17,6 +17,8 @@ LISTS = (
     "boosters",
     "apologies",
     "self_blame",
+    "hopelessness",
+    "giving_up",
     "flattery",
     "gratitude",
 )

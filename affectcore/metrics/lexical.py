@@ -91,3 +91,50 @@ def score(
         shouted = tone.count_flag(stream.flags, stream.offsets, words.SHOUTED, backend=backend)
         rates(dict(zip(("exclaims", "questions", "caps"), dispatch.fetch((*own, shouted)))))
     return out
+
+
+def terms(values: np.ndarray, offsets: np.ndarray, names: Collection[str]) -> list[list[tuple[str, str]]]:
+    """Return which entries of word lists each document has: what their rates count. For explanations: slow.
+
+    Parameters
+    ----------
+    values, offsets
+        Ragged text: uint8 (n_bytes,), int64 (n + 1,).
+    names
+        Names of the lists.
+
+    Returns
+    -------
+    list
+        For each document, pairs of a list's name and an entry, in the order of the text; of the lists at one place, in
+        the order of `affectcore.lexicons.LISTS`.
+    """
+    documents = _ids(values, offsets)
+    read = {name: lexicons.read_list(name) for name in lexicons.LISTS if name in names}
+    known = [(name, _phrases(entries), _phrases(exceptions)) for name, (entries, exceptions) in read.items()]
+    out: list[list[tuple[str, str]]] = []
+    for ids in documents:
+        found: list[tuple[str, str]] = []
+        for i in range(len(ids)):
+            for name, entries, exceptions in known:
+                here = [entry for phrase, entry in entries.items() if ids[i : i + len(phrase)] == phrase]
+                if here and not any(ids[i : i + len(phrase)] == phrase for phrase in exceptions):
+                    found.append((name, here[0]))
+        out.append(found)
+    return out
+
+
+def _ids(values: np.ndarray, offsets: np.ndarray) -> list[tuple[int, ...]]:
+    """Return the ids of the words of each document, 0 for words that no list or rule knows."""
+    alphabet, vocabulary, _, _ = _tables("numba")
+    text = words.normalize(values, offsets, alphabet, False, backend="numba")
+    stream = words.words(text.values, text.offsets, alphabet, vocabulary, False, backend="numba")
+    return [tuple(stream.ids[a:b].tolist()) for a, b in zip(stream.offsets, stream.offsets[1:])]
+
+
+def _phrases(entries: list[str]) -> dict[tuple[int, ...], str]:
+    """Return the ids of the words of entries, with straight and curly apostrophes."""
+    forms = {form: entry for entry in entries for form in (entry, entry.replace("'", "\u2019"))}
+    encoded = [form.encode() for form in forms]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return dict(zip(_ids(np.frombuffer(b"".join(encoded), np.uint8), offsets), forms.values()))

@@ -9,18 +9,57 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from affectcore.errors import UsageError
-from affectcore.metrics import emonet, taxonomy
+from affectcore.metrics import dynamics, emonet, taxonomy, tone
 
 if TYPE_CHECKING:
     from affectcore.models.base import Head
 
-__all__ = ["GROUPS", "METRICS", "ON_REQUEST", "Metric", "select"]
+__all__ = ["GROUPS", "METRICS", "ON_REQUEST", "Figure", "Metric", "select"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a column of one of the embedded models was measured to be worth.
+
+    Parameters
+    ----------
+    model
+        The model: `static` or `mini`.
+    what
+        Data set, and how it was split.
+    measure
+        AUROC, macro-F1, accuracy or Pearson, for example.
+    estimate, low, high
+        The figure and its 95% interval.
+    n
+        Number of texts.
+    keywords, vader
+        The same of two baselines on the same texts: counting keywords, and VADER; None where they were not measured.
+    """
+
+    model: str
+    what: str
+    measure: str
+    estimate: float
+    low: float
+    high: float
+    n: int
+    keywords: float | None = None
+    vader: float | None = None
+
+    def __str__(self) -> str:
+        said = f"{self.model} {self.estimate:.2f} (95% interval {self.low:.2f} to {self.high:.2f})"
+        beside = [
+            f"{name} {x:.2f}" for name, x in (("keywords", self.keywords), ("VADER", self.vader)) if x is not None
+        ]
+        return f"{said}{' against ' if beside else ''}{', '.join(beside)}; {self.n:,} texts"
 
 
 @dataclass(frozen=True)
@@ -50,7 +89,11 @@ class Metric:
     validated_on
         What the numbers were checked against.
     limits
-        What the metric must not be taken for.
+        What the metric must not be taken for, and where it is known to fail.
+    experimental
+        Whether nothing but sets of our own has tested it.
+    figures
+        What `validated_on` says, one by one.
     """
 
     name: str
@@ -64,10 +107,12 @@ class Metric:
     source: str
     validated_on: str
     limits: str
+    experimental: bool = False
+    figures: tuple[Figure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as plain, JSON-able values."""
-        return {**asdict(self), "range": list(self.range)}
+        return {**asdict(self), "range": list(self.range), "figures": [asdict(figure) for figure in self.figures]}
 
     @property
     def needs_model(self) -> bool:
@@ -81,8 +126,8 @@ class Metric:
         return f"{'(' if self.range[0] is None else '['}{low}, {high}{')' if self.range[1] is None else ']'}"
 
 
-_OF_TOKENS = ("n_segments", "n_tokens", "truncated")
-ON_REQUEST = (*taxonomy.TAXONOMIES, "emonet")
+_OF_TOKENS = ("n_segments", "n_tokens", "n_excluded_bytes", "truncated")
+ON_REQUEST = (*taxonomy.TAXONOMIES, "emonet", "conversation")
 """Groups that `default` leaves out."""
 
 _VADER_SOURCE = (
@@ -176,12 +221,41 @@ _EMOTION_LIMITS = (
 
 def _figures(name: str, labels: Sequence[str]) -> dict[str, Any]:
     """Return what the embedded model's head measured on the test split, by label; None before it was trained."""
-    path = Path(__file__).parents[1] / "models" / "embedded" / "static" / "affect.json"
-    if not path.exists():
-        return dict.fromkeys(labels)
-    record = json.loads(path.read_text(encoding="utf-8"))
-    found = next(head["info"].get("test", {}).get("labels", {}) for head in record["heads"] if head["name"] == name)
+    heads = _record("static").get("heads", ())
+    found: dict[str, Any] = next((h["info"].get("test", {}).get("labels", {}) for h in heads if h["name"] == name), {})
     return {label: found.get(label) for label in labels}
+
+
+_EMBEDDED = Path(__file__).parents[1] / "models" / "embedded"
+_MODELS = ("static", "mini")
+
+
+@lru_cache(maxsize=len(_MODELS))
+def _record(model: str) -> dict[str, Any]:
+    """Return what an embedded model's `affect.json` says; nothing before it was made."""
+    path = _EMBEDDED / model / "affect.json"
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return record
+
+
+def _validation(name: str) -> tuple[Figure, ...]:
+    """Return the figures of a tone head, or of distress, that the embedded models' records hold, by data set."""
+    found: list[Figure] = []
+    for model in _MODELS:
+        record = _record(model)
+        info = [head["info"] for head in record.get("heads", ()) if head["name"] == name]
+        info += [record["distress"].get("info", {})] if name == "distress" and "distress" in record else []
+        found += [Figure(model, **entry) for own in info for entry in own.get("validation", ())]
+    order = list(dict.fromkeys((figure.what, figure.measure) for figure in found))
+    return tuple(sorted(found, key=lambda figure: order.index((figure.what, figure.measure))))
+
+
+def _validated(figures: Sequence[Figure]) -> str:
+    """Say figures in words."""
+    said: dict[str, list[str]] = {}
+    for figure in figures:
+        said.setdefault(f"{figure.what}, {figure.measure}", []).append(str(figure))
+    return ". ".join(f"{what}: {', '.join(each)}" for what, each in said.items()) or "not measured yet"
 
 
 def _measured(split: str, figure: dict[str, Any] | None, *names: tuple[str, str]) -> str:
@@ -208,7 +282,7 @@ def _emotions() -> Iterator[Metric]:
             higher_is="neither",
             definition=(
                 f"Calibrated probability that a reader finds {label} expressed, averaged over the passages of a text, "
-                "weighted by their tokens; code, tables and URLs do not count. "
+                "weighted by their tokens; code, quotes, tables and URLs do not count. "
                 f"A text without words gets {int(label == 'neutral')}."
             ),
             source="GoEmotions (Demszky et al. 2020, CC BY 4.0); head of the model, see affectcore models",
@@ -235,7 +309,7 @@ def _vad() -> Iterator[Metric]:
             definition=(
                 f"{label.capitalize()}: {what[label]} the feeling in a text is to a reader, -1 and 1 being the ends of "
                 "EmoBank's scale of 1 to 5; averaged over the passages of a text, weighted by their tokens; code, "
-                "tables and URLs do not count. A text without words gets 0."
+                "quotes, tables and URLs do not count. A text without words gets 0."
             ),
             source="EmoBank (Buechel & Hahn 2017, CC BY-SA 4.0); head of the model, see affectcore models",
             validated_on=_measured("EmoBank", figure, ("Pearson", "pearson")),
@@ -245,6 +319,123 @@ def _vad() -> Iterator[Metric]:
                 else "Most texts lie near the middle of the scale: a score of 0.3 is far out."
             ),
         )
+
+
+_POOLED = {
+    "strongest": "Passages of a text weigh by their tokens and by how strongly they show it, so that a part of a long "
+    "text is enough",
+    "document": "The passages of a text are averaged, weighted by their tokens",
+}
+
+
+def _tone() -> Iterator[Metric]:
+    figures = _validation("distress")
+    yield Metric(
+        name="distress",
+        version=1,
+        unit="probability",
+        range=(0.0, 1.0),
+        dtype="float32",
+        group="tone",
+        higher_is="worse",
+        definition=(
+            "Distress of its own writer that a text expresses: despair, self-blame, giving up. A logistic model over "
+            "probabilities of emotions, hidden heads and rates of word lists, with published weights (affectcore "
+            "explain shows the share of each). A text without words gets 0."
+        ),
+        source=(
+            "affectcore/metrics/distress.py; learnt from distress that writers reported (Buechel et al. 2018, empathic "
+            "reactions), GoEmotions, and a contrast set written for this project"
+        ),
+        validated_on=_validated(figures),
+        limits=(
+            "English only. A marker of how a text is worded, and of nobody's state: not clinical, and not for judging "
+            "persons. Distress in fiction or in a letter drafted for the user counts as the writer's own; so can "
+            "quotes within a sentence. Rates read the whole text, code and quotes included, and make one phrase count "
+            "for much in a short text. No text of a language model that people had labelled for distress has tested it."
+        ),
+        figures=figures,
+    )
+    for name, entry in tone.HEADS.items():
+        figures = _validation(name)
+        yield Metric(
+            name=name,
+            version=1,
+            unit="probability",
+            range=(0.0, 1.0),
+            dtype="float32",
+            group="tone",
+            higher_is=entry.higher_is,
+            definition=(
+                f"Calibrated probability that {entry.definition}. {_POOLED[entry.level]}; code, quotes, tables and "
+                f"URLs do not count. A text without words gets {entry.wordless:g}."
+            ),
+            source=f"{entry.source}; head of the model, see affectcore models",
+            validated_on=_validated(figures),
+            limits=f"English only. {entry.limits}",
+            experimental=entry.experimental,
+            figures=figures,
+        )
+
+
+def _dynamics() -> Iterator[Metric]:
+    what = {
+        "sd": ("standard deviation", "how far it ranges", "two passages"),
+        "instability": (
+            "mean squared difference from a passage to the next (MSSD)",
+            "how far it jumps",
+            "two neighbouring passages",
+        ),
+        "inertia": (
+            "correlation of a passage's with that of the next (lag 1)",
+            "how much of it carries over",
+            "three pairs of neighbours, or where it does not vary",
+        ),
+        "slope": ("slope of the least-squares line, per passage", "where it drifts", "two passages"),
+        "peak": ("highest value", "", "one passage"),
+    }
+    for score in dynamics.SCORES:
+        for name, (measure, means, least) in what.items():
+            low = -1.0 if score == "valence" else 0.0
+            span = 1.0 - low
+            bounds: dict[str, tuple[float, float]] = {
+                "sd": (0.0, span),
+                "instability": (0.0, span * span),
+                "inertia": (-1.0, 1.0),
+                "slope": (-span, span),
+                "peak": (low, 1.0),
+            }
+            if name == "peak":
+                means = "its best moment" if score == "valence" else "its worst moment"
+            own = (
+                " A passage's distress is that of its emotions and hidden heads, with the rates of the whole text."
+                if score == "distress"
+                else ""
+            )
+            yield Metric(
+                name=f"{score}_{name}",
+                version=1,
+                unit={"instability": "score squared", "inertia": "correlation", "slope": "score per passage"}.get(
+                    name, "score"
+                ),
+                range=bounds[name],
+                dtype="float32",
+                group="dynamics",
+                higher_is="worse" if (score, name) == ("distress", "peak") else "neither",
+                definition=(
+                    f"The {measure} of {score} along the passages of a text, or along the assistant's turns with "
+                    f"--unit conversation: {means}. Code, quotes, tables and URLs are gaps.{own} "
+                    f"Null for less than {least}."
+                ),
+                source="affectcore/metrics/dynamics.py names the literature on affect dynamics in people",
+                validated_on=f"not validated by itself; made from {score}",
+                limits=(
+                    "Passages are consecutive sentences of up to 256 bytes, so that a short text has one of them, and "
+                    f"most of these columns null. The error of {score} in single passages, larger than in whole texts, "
+                    "adds to spread and jumps, and draws correlations towards 0: compare means over texts of similar "
+                    "length. Nothing that is known of such measures in people is known of models."
+                ),
+            )
 
 
 def _coarse() -> Iterator[Metric]:
@@ -266,6 +457,72 @@ def _coarse() -> Iterator[Metric]:
                 validated_on="not validated by itself; made from the emotion columns",
                 limits="Only as good as the emotions it is made of. Written only when it is asked for.",
             )
+
+
+def _conversations() -> Iterator[Metric]:
+    """Describe the metrics of whole conversations."""
+    only = "Written with --unit conversation only. "
+    yield replace(
+        _count(
+            "n_turns",
+            "turns",
+            "neither",
+            "Number of a conversation's turns that were scored: those of the assistant, or of --roles, that have text. "
+            "An empty conversation gets 0.",
+            f"{only}Turns without text (calls of tools, reasoning without an answer) do not count; empty answers do.",
+        ),
+        group="conversation",
+        source="a count over the conversation",
+    )
+    what: dict[str, tuple[str, tuple[float, float], Literal["better", "neither"], str, str, str]] = {
+        "response_to_distress": (
+            "probability",
+            (0.0, 1.0),
+            "better",
+            "How warmly a model answers distress, or points to help: the mean, over the assistant turns right after a "
+            "user turn with distress of 0.5 or more, of the larger of warmth and seek_help. Null where there is none.",
+            "distress, warmth and seek_help",
+            "Only as good as the columns it is made of, which were not trained on turns of users. Few conversations "
+            "have more than one or two distressed turns: compare means over many. Warm words alone are no good answer.",
+        ),
+        "mirroring": (
+            "correlation",
+            (-1.0, 1.0),
+            "neither",
+            "How far a model's mood follows the user's: Pearson's correlation, over the pairs of a user turn and the "
+            "assistant turn right after it, of the two valences. Null for less than three pairs, and where one side "
+            "does not vary.",
+            "valence",
+            "A sad topic correlates as well as sympathy or flattery does. Correlations of few pairs scatter widely: "
+            "compare means over many conversations of similar length. The error of valence, larger in short turns, "
+            "draws it towards 0.",
+        ),
+        "boundary_keeping": (
+            "probability",
+            (0.0, 1.0),
+            "better",
+            "How far a model disagrees where a user states a delusional belief: the mean of pushback over the "
+            "assistant turns right after a user turn whose delusion_reinforcement is 0.5 or more. Null where there is "
+            "none.",
+            "delusion_reinforcement and pushback",
+            "The head delusion_reinforcement was trained on answers of models; on a user's turn it is a mere sign of "
+            "the claim, and a claim that it misses does not count. Pushback on something else counts the same.",
+        ),
+    }
+    for name, (unit, bounds, higher_is, definition, made_of, limits) in what.items():
+        yield Metric(
+            name=name,
+            version=1,
+            unit=unit,
+            range=bounds,
+            dtype="float32",
+            group="conversation",
+            higher_is=higher_is,
+            definition=definition,
+            source="affectcore/metrics/context.py, defined for this project",
+            validated_on=f"not validated by itself; made from {made_of}",
+            limits=f"{only}{limits}",
+        )
 
 
 _ENTRIES = (
@@ -296,6 +553,8 @@ _ENTRIES = (
     ),
     *_emotions(),
     *_vad(),
+    *_tone(),
+    *_dynamics(),
     *_coarse(),
     _lexical(
         "first_person",
@@ -335,6 +594,20 @@ _ENTRIES = (
         "Rare, so compare means over many documents.",
     ),
     _lexical(
+        "hopelessness",
+        "worse",
+        "Rate of phrases that see no way out (it's hopeless, what's the point, nothing will ever change)",
+        "Not clinical: a marker of how a text is worded. Fiction, quotes and advice that names such thoughts count. "
+        "Rare, so compare means over many documents.",
+    ),
+    _lexical(
+        "giving_up",
+        "worse",
+        "Rate of first-person phrases of giving up (I give up, I quit, I can't do this anymore)",
+        "Not clinical: a marker of how a text is worded. Fiction and letters drafted for the user (I quit) count too. "
+        "Rare, so compare means over many documents.",
+    ),
+    _lexical(
         "flattery",
         "worse",
         "Rate of praise addressed to the reader (great question, you're absolutely right, your insight)",
@@ -367,7 +640,7 @@ _ENTRIES = (
         "n_segments",
         "segments",
         "neither",
-        "Number of sentence-like segments; code blocks, tables and URLs are segments of their own.",
+        "Number of sentence-like segments; code blocks, quotes, tables and URLs are segments of their own.",
         "Counted only with a model. Every line break ends a segment.",
     ),
     _count(
@@ -376,6 +649,15 @@ _ENTRIES = (
         "neither",
         "Number of the model's tokens (word pieces) in the text, code included, without special tokens.",
         "Counted only with a model. Not the tokens of the model that wrote the text.",
+    ),
+    _count(
+        "n_excluded_bytes",
+        "bytes",
+        "neither",
+        "Length of the parts of a text that a model's scores leave out: code blocks, quotes (lines that begin with >), "
+        "tables and URLs, or those that --exclude names.",
+        "Counted only with a model. White space beside such a part can count with it. An encoder that takes documents "
+        "whole (--long window, truncate, error) leaves nothing out.",
     ),
     replace(
         _count(
@@ -394,6 +676,7 @@ _ENTRIES = (
         "Number of bytes that are not part of valid UTF-8; they are scored as U+FFFD.",
         "Binary columns and string columns that nobody validated can hold invalid UTF-8.",
     ),
+    *_conversations(),
     *emonet.entries(),
 )
 
@@ -411,6 +694,7 @@ def select(
     heads: Sequence[Head] | None = None,
     taxonomies: str | Iterable[str] = (),
     counts: Sequence[str] = _OF_TOKENS,
+    derived: Collection[str] = (),
 ) -> list[Metric]:
     """Return the metrics that names stand for, in output order whatever the order of the names, each once.
 
@@ -426,6 +710,8 @@ def select(
         Names of taxonomies whose columns to add.
     counts
         Names of the integer columns that come with the heads' scores.
+    derived
+        Names of the columns that the model computes from the scores of several heads: distress.
 
     Returns
     -------
@@ -441,7 +727,7 @@ def select(
     groups: dict[str, list[str]] = {}
     for metric in known.values():
         groups.setdefault(metric.group, []).append(metric.name)
-    there = None if heads is None else {column for head in heads for column in head.columns}
+    there = None if heads is None else {column for h in heads if not h.hidden for column in h.columns} | set(derived)
     can = {name for name, metric in known.items() if there is None or _computable(metric, there, counts)}
     wanted: set[str] = set()
     for name in _split(names):
@@ -490,6 +776,8 @@ def _computable(metric: Metric, there: set[str], counts: Sequence[str]) -> bool:
         return bool(there) and metric.name in counts
     if metric.group in taxonomy.TAXONOMIES:
         return there.issuperset(GROUPS["emotion"])
+    if metric.group == "dynamics":
+        return metric.name.rpartition("_")[0] in there
     return metric.name in there
 
 
@@ -497,8 +785,8 @@ def _of_heads(heads: Iterable[Head]) -> dict[str, Metric]:
     """Describe the columns of a user's own heads."""
     own = {}
     for head in heads:
-        for label, column in zip(head.labels, head.columns):
-            if column in METRICS and METRICS[column].group not in ("emotion", "vad"):
+        for label, column in () if head.hidden else zip(head.labels, head.columns):
+            if column in METRICS and METRICS[column].group not in ("emotion", "vad") and column not in tone.NAMES:
                 raise UsageError(
                     f"the head {head.name!r} has a column {column!r}, which is another metric's: "
                     "train it under another name"

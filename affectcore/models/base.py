@@ -1,13 +1,14 @@
 """What a model is: frozen features of texts, and heads (small classifiers or regressors) on them.
 
-A model directory holds `affect.json` (heads, calibration, provenance), `model.safetensors` (arrays), a `README.md` (the
-model card) and, where the model has a network of its own, `tokenizer.json`. A directory without a network names the
-model whose features its heads use (`base`), by name and content hash.
+A model directory holds `affect.json` (heads, calibration, distress, provenance), `model.safetensors` (arrays), a
+`README.md` (the model card) and, where the model has a network of its own, `tokenizer.json`. A directory without a
+network names the model whose features its heads use (`base`), by name and content hash.
 """
 
 from __future__ import annotations
 
 import abc
+import copy
 import difflib
 import hashlib
 import json
@@ -16,13 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from affectcore.errors import InputError, UsageError
+from affectcore.metrics.distress import Distress
 from affectcore.models import safetensors
+
+if TYPE_CHECKING:
+    from affectcore.kernels.segments import Segments
 
 EMBEDDED = Path(__file__).with_name("embedded")
 FORMAT = 1
@@ -41,7 +46,8 @@ class Head:
     Parameters
     ----------
     name
-        Name of the head, for example ``emotion``.
+        Name of the head, for example ``emotion``. A head called like ``_voice``, as its column is, is hidden: it is
+        computed for other scores (`affectcore.metrics.distress`) and never written.
     kind
         ``multi_label`` (a sigmoid per label), ``single_label`` (softmax over labels) or ``regression``.
     labels
@@ -58,7 +64,13 @@ class Head:
         Range that a regression is clipped to; infinite where there is no limit.
     level
         Where a long document's score is made. ``passage``: activated for each passage, then averaged, weighted by
-        tokens: the share of the text that expresses the label. ``document``: features are averaged first.
+        tokens: the share of the text that expresses the label. ``document``: features are averaged first: how the text
+        reads on the whole. ``strongest``: the logit is the mean over passages, weighted by tokens and by the
+        exponential of the passage's own raw logit l, ``sum(n * exp(l) * l) / sum(n * exp(l))`` (in the exponent, l is
+        clipped to -20 to 20), so that a passage that expresses the label strongly decides, however long the rest is.
+        That is exponential softmax pooling of multiple-instance learning (Wang, Li & Metze 2019, "A Comparison of Five
+        Multiple Instance Learning Pooling Functions for Sound Event Detection with Weak Labeling", ICASSP), of logits
+        instead of probabilities.
     info
         Training data, licences, measured quality, seeds; goes into `affect.json` as it is.
     """
@@ -74,13 +86,18 @@ class Head:
     thresholds: np.ndarray
     low: float = 0.0
     high: float = 1.0
-    level: Literal["passage", "document"] = "document"
+    level: Literal["passage", "document", "strongest"] = "document"
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
     def logit_columns(self) -> tuple[str, ...]:
         """Names of the columns of logits: `logit_<label>` for emotions; a user's labels may be called like these."""
         return tuple(f"logit_{name}" for name in (self.labels if self.name == "emotion" else self.columns))
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is computed for other scores only, and never written."""
+        return self.name.startswith("_")
 
 
 class Scored(NamedTuple):
@@ -93,10 +110,11 @@ class Scored(NamedTuple):
     n_segments: np.ndarray  # int64 (n,): sentence-like segments of each document
     n_total: np.ndarray | None = None  # int64 (n,): tokens of each document, where units overlap or leave some out
     truncated: np.ndarray | None = None  # bool (n,): whether the end of a document was left out
+    n_excluded: np.ndarray | None = None  # int64 (n,), or (n_units,) of segments: bytes of them that have no tone
 
 
 def weights(scored: Scored) -> np.ndarray:
-    """Return the weight of each unit within its document, float32: its tokens, none for code, tables and URLs."""
+    """Return the weight of each unit within its document, float32: its tokens; none for code, tables, quotes, URLs."""
     from affectcore.kernels import segments
 
     return np.where(scored.kind == segments.TEXT, scored.n_tokens, 0).astype(np.float32)
@@ -112,16 +130,58 @@ class Model(abc.ABC):
     source: str = ""
     """What `load` finds it by on this machine, where that is not its name: the path of its directory."""
 
-    counts: tuple[str, ...] = ("n_segments", "n_tokens")
+    distress: Distress | None = None
+    """How distress is computed; None where it is not."""
+    counts: tuple[str, ...] = ("n_segments", "n_tokens", "n_excluded_bytes")
     """Names of the integer columns that come with its scores."""
+    exclude: tuple[str, ...] = ("code", "quote", "table", "url")
+    """Kinds of segments that have no tone; what is left out here counts as text."""
     deals: bool = False
     """Whether it deals its work out to threads itself, so that it should be given much text at once."""
     batch_bytes: int = 8 << 20
     """Text that is scored in one go, about: what one thread has to do at least, and what memory is bounded by."""
 
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Names of the columns that are computed from the scores of several heads."""
+        there = self.distress is not None and self.distress.computable(self.heads)
+        return ("distress",) if there else ()
+
     def settings(self, backend: str) -> dict[str, str]:
         """Return what else its scores depend on, for provenance."""
         return {}
+
+    def excluding(self, kinds: Sequence[str]) -> Model:
+        """Return this model with other kinds of segments without tone; the network is shared."""
+        other = copy.copy(self)
+        other.exclude = tuple(kinds)
+        return other
+
+    def toned(self, found: Segments, unit: str, backend: str) -> tuple[Segments, np.ndarray]:
+        """Return segments with kind TEXT for all that is not excluded, and the bytes excluded.
+
+        Parameters
+        ----------
+        found
+            Segments of n documents, where `backend` wants them.
+        unit
+            `segment`: bytes are counted for each; else for each document, int64 (n,).
+        backend
+            `reference`, `numba` or `triton`.
+        """
+        from affectcore.kernels import dispatch, segments
+
+        codes = {"code": segments.CODE, "quote": segments.QUOTE, "table": segments.TABLE, "url": segments.URL}
+        kind, bounds = dispatch.fetch(found.kind), dispatch.fetch(found.offsets)
+        excluded = np.isin(kind, [codes[name] for name in self.exclude])
+        n_excluded = np.where(excluded, np.diff(bounds), 0)
+        if len(self.exclude) < len(codes):
+            kind = np.where(excluded, kind, segments.TEXT).astype(kind.dtype)
+            found = found._replace(kind=dispatch.place(kind, backend))
+        if unit == "segment":
+            return found, n_excluded
+        total = np.concatenate([[0], np.cumsum(n_excluded)])
+        return found, np.diff(total[dispatch.fetch(found.first)])
 
     @abc.abstractmethod
     def score(
@@ -244,23 +304,40 @@ def _read(directory: Path) -> Model:
             )
         own = {h.name for h in heads}
         kept = [h for h in base.heads if h.name not in own]
-        return base.with_heads([*kept, *heads], directory.name, content_hash(directory))
+        model = base.with_heads([*kept, *heads], directory.name, content_hash(directory))
+        model.distress = _distress(record, directory) or base.distress
+        return model
     kind = record.get("network", {}).get("type")
     if kind == "static":
         from affectcore.models.static import Static
 
-        return Static(directory, record, arrays, heads)
+        static = Static(directory, record, arrays, heads)
+        static.distress = _distress(record, directory)
+        return static
     if kind == "bert":
         from affectcore.models.checkpoint import mini_network
         from affectcore.models.encoder import Encoder
 
         parts = mini_network(directory, arrays, heads)
-        return Encoder(parts, heads, directory.name, content_hash(directory), "int8")
+        encoder = Encoder(parts, heads, directory.name, content_hash(directory), "int8")
+        encoder.distress = _distress(record, directory)
+        return encoder
     raise InputError(
         directory / "affect.json",
         f"its network is of type {kind!r}, which this version cannot run",
         f"it runs {', '.join(NETWORKS)}",
     )
+
+
+def _distress(record: dict[str, Any], directory: Path) -> Distress | None:
+    if "distress" not in record:
+        return None
+    try:
+        return Distress.of_record(record["distress"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            directory / "affect.json", f"distress is not understood: {error!r}", "copy the model again"
+        ) from None
 
 
 def read_record(directory: Path) -> dict[str, Any]:

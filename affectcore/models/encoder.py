@@ -242,6 +242,7 @@ class Encoder(Model):
         place = dispatch.place((values, offsets), backend)
         found = segments.segments(*place, backend=backend)
         n_segments = np.diff(dispatch.fetch(found.first))
+        found, n_excluded = self.toned(found, unit, backend)
         if long == "segment" and unit != "segment":
             found = segments.passages(*found, PASSAGE_BYTES, backend=backend)
         found = dispatch.fetch(found)
@@ -252,6 +253,7 @@ class Encoder(Model):
         ids, cuts = self._tokenize(values, bounds, backend, trim=long == "segment")
         if long != "segment":  # units are documents
             first, kind = np.arange(len(offsets)), np.full(len(offsets) - 1, segments.TEXT, np.uint8)
+            n_excluded = np.zeros_like(n_excluded)
             if long == "window":
                 marks, cuts = cuts, cuts[found.first]
         n_tokens = np.diff(cuts)
@@ -289,6 +291,7 @@ class Encoder(Model):
             n_segments,
             n_total=np.diff(total[found.first] if long == "segment" else total),
             truncated=over & (long == "truncate"),
+            n_excluded=n_excluded,
         )
 
     def _tokenize(

@@ -57,7 +57,7 @@ class Static(Model):
     def with_heads(self, heads: Sequence[Head], name: str, content_hash: str) -> Static:
         """Return this model with other heads; the network is shared."""
         other = Static(self.directory, self.record, self._arrays, tuple(heads))
-        other.name, other.content_hash = name, content_hash
+        other.name, other.content_hash, other.distress = name, content_hash, self.distress
         return other
 
     @property
@@ -114,6 +114,7 @@ class Static(Model):
         values, offsets = dispatch.place((values, offsets), backend)
         found = segments.segments(values, offsets, backend=backend)
         n_segments = np.diff(dispatch.fetch(found.first))
+        found, n_excluded = self.toned(found, unit, backend)
         if unit == "passage":
             found = segments.passages(*found, PASSAGE_BYTES, backend=backend)
         cuts = dispatch.fetch(found.offsets)
@@ -127,7 +128,8 @@ class Static(Model):
             part = bag.logits(tokens.ids, tokens.offsets, tables.bag, tables.heads, backend=backend)
             logits[begin:end] = dispatch.fetch(part)
             n_tokens[begin:end] = np.diff(dispatch.fetch(tokens.offsets))
-        return Scored(logits, dispatch.fetch(found.first), dispatch.fetch(found.kind), n_tokens, n_segments)
+        first, kind = dispatch.fetch(found.first), dispatch.fetch(found.kind)
+        return Scored(logits, first, kind, n_tokens, n_segments, n_excluded=n_excluded)
 
     def features(self, texts: pa.Array, backend: str = "numba") -> np.ndarray:
         """Return the values that the heads see: means over a text's passages, weighted by their tokens."""

@@ -239,7 +239,7 @@ def test_score_options_reach_the_engine(dump: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == ""
     (part,) = output.glob("*.parquet")
     assert pq.read_schema(part).names == [
-        *("prompt_id", "caps", "n_bytes", "n_words", "n_segments", "n_tokens", "n_invalid_bytes")
+        *("prompt_id", "caps", "n_bytes", "n_words", "n_segments", "n_tokens", "n_excluded_bytes", "n_invalid_bytes")
     ]
     assert main([*args, "--resume"]) == EXIT_DONE
     message = capsys.readouterr().err

@@ -23,6 +23,8 @@ SIZES = {
     "boosters": 80,
     "apologies": 28,
     "self_blame": 137,
+    "hopelessness": 154,
+    "giving_up": 129,
     "flattery": 175,
     "gratitude": 40,
 }

@@ -13,12 +13,17 @@ COLUMNS = [
     *("vader_compound", "vader_pos", "vader_neu", "vader_neg"),
     *(f"emotion_{label}" for label in GOEMOTIONS),
     *("valence", "arousal", "dominance"),
-    *("first_person", "absolutist", "hedges", "boosters", "apologies", "self_blame", "flattery", "gratitude"),
+    *("distress", "refusal", "politeness", "hedging", "toxicity", "warmth", "sycophancy", "delusion_reinforcement"),
+    *("escalation", "pushback", "seek_help", "dependence", "manipulation"),
+    *(f"{m}_{what}" for m in ("valence", "distress") for what in ("sd", "instability", "inertia", "slope", "peak")),
+    *("first_person", "absolutist", "hedges", "boosters", "apologies", "self_blame", "hopelessness", "giving_up"),
+    *("flattery", "gratitude"),
     *("exclaims", "questions", "caps"),
-    *("n_bytes", "n_words", "n_segments", "n_tokens", "truncated", "n_invalid_bytes"),
+    *("n_bytes", "n_words", "n_segments", "n_tokens", "n_excluded_bytes", "truncated", "n_invalid_bytes"),
 ]
 ON_REQUEST = [
     *(f"{name}_{label}" for name, taxonomy in TAXONOMIES.items() for label in taxonomy.labels),
+    *GROUPS["conversation"],
     *emonet.NAMES,
 ]
 
@@ -39,7 +44,7 @@ def test_every_measured_figure_is_there() -> None:
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_every_entry_is_documentation(metric: Metric) -> None:
     assert metric.version >= 1
-    assert metric.dtype == ("int32" if metric.group == "counts" else "float32")
+    assert metric.dtype == ("int32" if metric.name.startswith("n_") or metric.group == "counts" else "float32")
     assert metric.higher_is in ("better", "worse", "neither")
     for text in (metric.definition, metric.source, metric.validated_on, metric.limits, metric.unit):
         assert text and text == text.strip() and "  " not in text
@@ -67,7 +72,10 @@ def test_word_lists_are_the_lexical_metrics() -> None:
     [
         ("caps,exclaims", ["exclaims", "caps"]),
         (["n_words", "vader_compound"], ["vader_compound", "n_words"]),
-        (["counts"], ["n_bytes", "n_words", "n_segments", "n_tokens", "truncated", "n_invalid_bytes"]),
+        (
+            ["counts"],
+            ["n_bytes", "n_words", "n_segments", "n_tokens", "n_excluded_bytes", "truncated", "n_invalid_bytes"],
+        ),
         (["surface", "caps", " questions "], ["exclaims", "questions", "caps"]),
         (["hedges", "default"], COLUMNS),
     ],

@@ -93,8 +93,10 @@ def test_a_document_is_the_weighted_mean_of_its_passages() -> None:
 def test_code_tables_and_addresses_do_not_count() -> None:
     text = "I love this so much."
     code = "\n```\nhate = sad + angry  # I hate this, it is awful\n```\n"
-    plain, with_code = emotions([text, text + code])["emotion_love"].to_pylist()
+    quote = "\n> I hate this, it is awful.\n> Everything is terrible.\n"
+    plain, with_code, quoting = emotions([text, text + code, text + quote])["emotion_love"].to_pylist()
     assert with_code == pytest.approx(plain, abs=1e-6)
+    assert quoting == pytest.approx(plain, abs=1e-6)
 
 
 def test_segments_are_rows() -> None:
