@@ -20,7 +20,6 @@ from affectcore import Scorer
 from affectcore.training.validate import KEYWORDS, NEGATIVE, accuracy, auroc, figure, rate
 
 SETS = Path(affectcore.__file__).parent / "data" / "contrast"
-MODELS = ("mini", "static")
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -32,13 +31,13 @@ def shown(estimate: tuple[float, float, float]) -> str:
     return f"{estimate[0]:.3f} [{estimate[1]:.3f}, {estimate[2]:.3f}]"
 
 
-def binary(name: str) -> None:
+def binary(name: str, models: list[str]) -> None:
     """Print accuracies on a set with one label; VADER and keywords at the threshold that is best on this very set."""
     items = rows(name)
     y = np.array([item["label"] for item in items], float)
     texts, groups = [item["text"] for item in items], [str(k // 2) for k in range(len(items))]
     print(f"\n{name}: {len(items)} texts, {int(y.sum())} of them positive")
-    for model in MODELS:
+    for model in models:
         score = Scorer(model, metrics=[name], parts="whole").score(texts)[name].to_numpy()
         print(f"  {model:9} accuracy {shown(figure(accuracy, (score > 0.5).astype(float), y, groups))}"
               f"  AUROC {shown(figure(auroc, score, y, groups))}")  # fmt: skip
@@ -56,18 +55,18 @@ def binary(name: str) -> None:
         print(f"  {other:9} accuracy {best:.3f} at its best threshold here  AUROC {area}")
 
 
-def labels() -> None:
+def labels(models: list[str]) -> None:
     """Print AUROC (Spearman's kin for graded labels: at 0.5 or more) for each label of the set `tone`."""
     items = rows("tone")
     texts = [item["text"] for item in items]
-    scores = {model: Scorer(model, parts="whole").score(texts) for model in MODELS}
-    vader = scores["static"]["vader_compound"].to_numpy()
+    scores = {model: Scorer(model, parts="whole").score(texts) for model in models}
+    vader = scores[models[0]]["vader_compound"].to_numpy()
     print(f"\ntone: {len(items)} texts, AUROC of 0.5 or more against less (politeness: 1 against the rest)")
     for name in items[0]["labels"]:
         graded = np.array([item["labels"][name] for item in items], float)
         y = (graded >= (1.0 if name == "politeness" else 0.5)).astype(float)
         groups = [str(k) for k in range(len(items))]
-        parts = [f"{m} {shown(figure(auroc, scores[m][name].to_numpy(), y, groups))}" for m in MODELS]
+        parts = [f"{m} {shown(figure(auroc, scores[m][name].to_numpy(), y, groups))}" for m in models]
         words = np.array([rate(KEYWORDS[name], t) for t in texts])
         sign = -1 if name in NEGATIVE else 1
         ones = np.ones(len(y))
@@ -98,13 +97,17 @@ def speed(rounds: int = 5) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "models", nargs="*", default=["mini", "static"], help="models with tone heads, by name or directory"
+    )
     parser.add_argument("--speed", action="store_true")
-    if parser.parse_args().speed:
+    options = parser.parse_args()
+    if options.speed:
         speed()
         return
     for name in ("distress", "dependence", "manipulation", "refusal"):
-        binary(name)
-    labels()
+        binary(name, options.models)
+    labels(options.models)
 
 
 if __name__ == "__main__":
