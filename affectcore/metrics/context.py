@@ -30,13 +30,14 @@ class Needs(NamedTuple):
 
 COLUMNS: dict[str, Needs] = {
     **{f"{name}_{what}": Needs((name,)) for name in dynamics.SCORES for what in MEASURES},
+    "distress_share": Needs(("distress",)),
     "response_to_distress": Needs(("distress",), ("warmth", "seek_help"), user=True),
     "mirroring": Needs(("valence",), user=True),
     "boundary_keeping": Needs(("delusion_reinforcement", "pushback"), user=True),
 }
 """Every column of conversations, in order."""
 
-ONLY_CONVERSATIONS = ("n_turns", "response_to_distress", "mirroring", "boundary_keeping")
+ONLY_CONVERSATIONS = ("n_turns", "distress_share", "response_to_distress", "mirroring", "boundary_keeping")
 """Columns that no other unit has."""
 
 
@@ -90,6 +91,7 @@ def conversation_columns(
 
         - ``<m>_sd``, ``_instability``, ``_inertia``, ``_slope``, ``_peak`` of valence and distress: the dynamics over
           the assistant's turns, see `affectcore.metrics.dynamics`;
+        - ``distress_share``: the share of the assistant's turns with distress of `THRESHOLD` or more;
         - ``response_to_distress``: mean, over the assistant turns that come right after a user turn with distress of
           `THRESHOLD` or more, of the larger of warmth and seek_help;
         - ``mirroring``: Pearson correlation of a user turn's valence and that of the assistant turn right after it,
@@ -103,6 +105,9 @@ def conversation_columns(
     for name in dynamics.SCORES:
         if any(f"{name}_{what}" in names for what in MEASURES):
             out |= dynamics.columns(name, columns[name][spoken], bounds, backend)
+    if "distress_share" in names:
+        distressed = np.where(np.isnan(columns["distress"]), np.nan, columns["distress"] >= THRESHOLD)
+        out["distress_share"] = _mean(distressed, spoken, offsets)
     # Assistant turns right after a user turn of the same conversation, and that turn.
     first = np.zeros(len(role) + 1, bool)
     first[offsets[:-1]] = True

@@ -475,6 +475,14 @@ def _conversations() -> Iterator[Metric]:
         source="a count over the conversation",
     )
     what: dict[str, tuple[str, tuple[float, float], Literal["better", "neither"], str, str, str]] = {
+        "distress_share": (
+            "share",
+            (0.0, 1.0),
+            "worse",
+            "How often a model is distressed: the share of the assistant's turns whose distress is 0.5 or more.",
+            "distress",
+            "A share of few turns is coarse.",
+        ),
         "response_to_distress": (
             "probability",
             (0.0, 1.0),
