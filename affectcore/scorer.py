@@ -211,6 +211,9 @@ class Scorer:
         chosen = registry.select(rest, *model) if rest or not whole or model[1] else []
         chosen = [m for m in chosen if m.name not in own]
         if self.roles != "assistant":
+            asked = [name for name in whole if name != "n_turns"]
+            if asked:
+                raise UsageError(f"metric {asked[0]!r} is about the assistant's turns: it needs roles assistant")
             return chosen, []
         for name in whole:
             if name != "n_turns" and name not in context.available(everything):
@@ -385,7 +388,8 @@ class Scorer:
         columns["role"] = pa.repeat("assistant", len(turn)) if texts.role is None else texts.role.take(pa.array(turn))
         columns["part"] = _parts(is_answer)
         arrays = [_column(columns[name], None, name in self._nullable) for name in self.schema.names]
-        return Rows(pa.RecordBatch.from_arrays(arrays, schema=self.schema), conversation, unscored, n_reasoning)
+        parents = turn if texts.own_rows else conversation
+        return Rows(pa.RecordBatch.from_arrays(arrays, schema=self.schema), parents, unscored, n_reasoning)
 
     def _whole(
         self, columns: dict[str, Any], chosen: np.ndarray, role: np.ndarray, offsets: np.ndarray, missing: Any

@@ -16,7 +16,7 @@ from texts import data
 from texts import texts as any_text
 
 import affectcore as ac
-from affectcore.errors import InputError
+from affectcore.errors import InputError, UsageError
 from affectcore.metrics import context, registry
 from affectcore.models import base
 
@@ -578,3 +578,9 @@ def test_real_conversations() -> None:
     assert [r["n_turns"] for r in whole] == [sum(m["role"] == "assistant" for m in r["transcript"]) for r in runs]
     assert all(-1 <= r["mirroring"] <= 1 for r in whole)
     assert set(context.available({"valence"})) <= set(whole[0])
+
+
+def test_metrics_of_the_assistants_turns_need_its_turns() -> None:
+    with pytest.raises(UsageError, match=r"'valence_sd' is about the assistant's turns: it needs roles assistant"):
+        ac.Scorer(unit="conversation", roles="user", metrics="n_words,valence_sd")
+    assert "n_words" in ac.Scorer(unit="conversation", roles="user", metrics="n_words,n_turns").schema.names

@@ -474,7 +474,7 @@ def _conversations() -> Iterator[Metric]:
         group="conversation",
         source="a count over the conversation",
     )
-    what: dict[str, tuple[str, tuple[float, float], Literal["better", "neither"], str, str, str]] = {
+    what: dict[str, tuple[str, tuple[float, float], Literal["better", "worse", "neither"], str, str, str]] = {
         "distress_share": (
             "share",
             (0.0, 1.0),
@@ -754,6 +754,8 @@ def select(
             )
         if not can.issuperset(found):
             needs = "a model with heads for it: --model static and mini have them"
+            if heads and found[0] in METRICS and METRICS[found[0]].group in ("tone", "dynamics"):
+                needs = "a model with tone heads, and this one has none for it (affectcore models lists what each has)"
             if name == "truncated":
                 needs = "an encoder and --long truncate: nothing is left out otherwise"
             raise UsageError(f"metric {name!r} needs {needs}")

@@ -184,7 +184,7 @@ def test_models_without_tone_have_no_such_columns(tmp_path: Path) -> None:
     assert "valence" in names and "valence_sd" in names
     assert not names & {*registry.GROUPS["tone"], "distress_sd"}
     for name in ("refusal", "distress", "distress_peak"):
-        with pytest.raises(ac.UsageError, match=f"{name}.* needs a model with heads"):
+        with pytest.raises(ac.UsageError, match=f"{name}.* needs a model with tone heads"):
             ac.Scorer(str(folder), metrics=name)
 
 

@@ -184,6 +184,8 @@ def test_turn_tables_of_every_format(tmp_path: Path, name: str, batch_bytes: int
         rows, report = score(path, tmp_path / f"{unit}.parquet", batch_bytes, unit=unit)
         assert rows == wanted(data, unit=unit)
         assert report.n_rows == len(data)
+        # A turn keeps what stands in its own row, a conversation what stands in its first.
+        assert all(r["n"] == (r["turn"] if unit == "turn" else 0) for r in rows)
     rows, _ = score(path, tmp_path / "kept.parquet", batch_bytes, unit="turn", keep=["n"])
     assert rows == [{k: v for k, v in r.items() if k != "chat_id"} for r in wanted(data, unit="turn")]
 

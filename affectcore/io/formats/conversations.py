@@ -49,6 +49,8 @@ class Turns:
         string array; None where every turn is the assistant's.
     missing
         bool (n,): conversations that are null; None for none.
+    own_rows
+        Whether the columns that are kept beside them have a row for each turn, and not for each conversation.
     """
 
     offsets: np.ndarray
@@ -56,6 +58,7 @@ class Turns:
     reasoning: pa.Array | None = None
     role: pa.Array | None = None
     missing: np.ndarray | None = None
+    own_rows: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -74,7 +77,15 @@ class Turns:
             cut(self.reasoning),
             cut(self.role),
             None if self.missing is None else self.missing[begin:end],
+            self.own_rows,
         )
+
+    def beside(self, kept: pa.RecordBatch, begin: int, length: int | None = None) -> pa.RecordBatch:
+        """Slice the columns kept beside these turns as `slice` would slice the turns."""
+        if not self.own_rows:
+            return kept.slice(begin, length)
+        end = len(self) if length is None else min(begin + length, len(self))
+        return kept.slice(int(self.offsets[begin]), int(self.offsets[end] - self.offsets[begin]))
 
     @property
     def byte_offsets(self) -> np.ndarray:
@@ -291,15 +302,15 @@ class TurnTable:
     path
         The file or table, for messages.
     needed
-        Whether conversations of one turn are not what is wanted.
+        Whether whole conversations are wanted: then the columns kept are those of a conversation's first row, else each
+        turn's own.
     documents
         Whether rows are texts of their own, whoever said them: then the reasoning beside them is all that counts.
 
     Attributes
     ----------
     schema
-        The columns kept, of which a conversation has those of its first row: all but those that are used up, ``role``
-        and the reasoning, until `keep` says which.
+        The columns kept: all but those that are used up, ``role`` and the reasoning, until `keep` says which.
 
     Raises
     ------
@@ -317,6 +328,7 @@ class TurnTable:
     ) -> None:
         names = schema.names
         self._path = path
+        self._own_rows = not (needed or documents)
         there = "role" in names and not documents and is_string(schema.field("role").type)
         self._role = "role" if there else None
         if conversation is not None and conversation not in names:
@@ -427,7 +439,7 @@ class TurnTable:
             yield made
             return
         if again:
-            yield made[0].slice(0, again), made[1].slice(0, again), starts[: again + 1]
+            yield made[1].beside(made[0], 0, again), made[1].slice(0, again), starts[: again + 1]
         raise InputError(
             self._path,
             f"conversation {firsts[again]!r} goes on here, after rows of others",
@@ -450,10 +462,11 @@ class TurnTable:
         reasoning: pa.Array | None = None
         for name in self._reasoning:
             reasoning = _either(reasoning, column(name), content.type)
-        turns = Turns(starts - starts[0], content, _told(reasoning), role)
-        at = pa.array(starts[:-1] - starts[0])
-        firsts = [pa.concat_arrays([c.column(name) for c, _ in pieces]).take(at) for name in self._names]
-        return pa.RecordBatch.from_arrays(firsts, schema=self.schema), turns, starts
+        turns = Turns(starts - starts[0], content, _told(reasoning), role, own_rows=self._own_rows)
+        kept = [pa.concat_arrays([c.column(name) for c, _ in pieces]) for name in self._names]
+        if not self._own_rows:
+            kept = [column.take(pa.array(starts[:-1] - starts[0])) for column in kept]
+        return pa.RecordBatch.from_arrays(kept, schema=self.schema), turns, starts
 
 
 class TurnTableReader:
@@ -488,11 +501,11 @@ class TurnTableReader:
                 continue
             if done:
                 self._reader.take_problems(start)
-                kept, turns, starts = kept.slice(done), turns.slice(done), starts[done:]
+                kept, turns, starts = turns.beside(kept, done), turns.slice(done), starts[done:]
             for begin, end in cut(turns, self._reader.batch_bytes):
                 self.row = int(starts[end])
                 self.starts = starts[begin : end + 1]
-                yield kept.slice(begin, end - begin), turns.slice(begin, end - begin)
+                yield turns.beside(kept, begin, end - begin), turns.slice(begin, end - begin)
 
     def take_problems(self, before: int | None = None) -> list[Problem]:
         """Return, and forget, the problems met before row `before` (all of them for None)."""
