@@ -232,7 +232,9 @@ def compare(
     Returns
     -------
     Comparison
-        Values that are null, NaN or infinite are left out and counted in `n_null`.
+        Values that are null, NaN or infinite are left out and counted in `n_null`. Of scores of turns and parts, only
+        rows of the role `assistant` and the part `answer` count where there are others, and a note says so, unless
+        `by` or `pair_by` is that column.
 
     Raises
     ------
@@ -268,7 +270,8 @@ def compare(
         if pa.types.is_nested(source.types[column]):
             raise UsageError(f"column {column!r} holds {source.types[column]}: a column of names or ids is needed")
 
-    cells = _add_up(source, by, key, names)
+    only = _answers(source, (by, key))
+    cells = _add_up(source, by, key, names, only)
     models, model_codes = _codes(cells["by"])
     if not models:
         raise UsageError("the scores have no rows, so there is nothing to compare")
@@ -321,6 +324,7 @@ def compare(
         notes=(
             *_overlap(models, model_codes, cluster_codes, key, boot.paired),
             *_notes(source, table, key, boot.paired, pair_by is None),
+            *(f"{n:,} rows whose {column} is not {_ANSWER[column]} were left out." for column, n in only.items()),
         ),
     )
 
@@ -531,9 +535,38 @@ def _repeats_across(source: _Scores, by: str, name: str) -> bool:
     return False
 
 
-def _add_up(source: _Scores, by: str, key: str, names: list[str]) -> pa.Table:
-    """Add up values per pair of model and cluster: columns by, cluster, rows, sum<i> and count<i> of metric i."""
-    labels = [by] if key == _ROWS else list(dict.fromkeys([by, key]))
+_ANSWER = {"role": "assistant", "part": "answer"}
+"""Columns that say whose words a row is about, and of which rows a model's means are made."""
+
+
+def _answers(source: _Scores, used: tuple[str, ...]) -> dict[str, int]:
+    """Return the columns of `_ANSWER` that tell the model's answers from other rows, and how many others there are.
+
+    A model is not what its users say, nor what it does not say aloud. A column that serves for something else, or in
+    which all rows are alike, chooses nothing.
+    """
+    found = {}
+    for column in _ANSWER:
+        if column in source.types and column not in used and not pa.types.is_nested(source.types[column]):
+            n = same = 0
+            for batch in source.batches([column], []):
+                n += batch.num_rows
+                same += pc.sum(_is_answer(batch, column)).as_py() or 0
+            if 0 < same < n:
+                found[column] = n - same
+    return found
+
+
+def _is_answer(batch: pa.RecordBatch, column: str) -> Any:
+    return pc.fill_null(pc.equal(_as_text(batch[column]), _ANSWER[column]), False)
+
+
+def _add_up(source: _Scores, by: str, key: str, names: list[str], only: Iterable[str] = ()) -> pa.Table:
+    """Add up values per pair of model and cluster: columns by, cluster, rows, sum<i> and count<i> of metric i.
+
+    Rows count that are answers as all the columns `only` say.
+    """
+    labels = list(dict.fromkeys([by, *([] if key == _ROWS else [key]), *only]))
     totals = ["rows", *(f"{what}{i}" for i in range(len(names)) for what in ("sum", "count"))]
     parts: list[pa.Table] = []
     held = merged = seen = 0
@@ -548,6 +581,8 @@ def _add_up(source: _Scores, by: str, key: str, names: list[str]) -> pa.Table:
         )
 
     for batch in source.batches(labels, names):
+        for column in only:
+            batch = batch.filter(_is_answer(batch, column))
         if not batch.num_rows:
             continue
         position = pa.array(np.arange(seen, seen + batch.num_rows))

@@ -390,3 +390,22 @@ def test_files_with_different_ids_and_settings(tmp_path: Path) -> None:
     result = compare(tmp_path)
     assert result.pair_by != "prompt_id"
     assert "vader (exact and corrected)" in str(result) or "vader (corrected and exact)" in str(result)
+
+
+def test_only_what_models_answer_counts() -> None:
+    rows = [
+        {"model": m, "prompt_id": p, "role": r, "part": part, "x": x}
+        for m in ("a", "b")
+        for p in ("p", "q")
+        for r, part, x in (("assistant", "answer", 1.0), ("assistant", "reasoning", -9.0), ("user", "answer", 5.0))
+    ]
+    found = compare(pa.Table.from_pylist(rows), metrics="x")
+    assert found.table["mean"].to_pylist() == [1.0, 1.0]
+    assert found.table["n"].to_pylist() == [2, 2]
+    assert "4 rows whose role is not assistant were left out." in found.notes
+    assert "4 rows whose part is not answer were left out." in found.notes
+    # Columns that serve for something else, or hold nothing else, choose nothing.
+    assert compare(pa.Table.from_pylist(rows), by="role", metrics="x").n_models == 2
+    users = compare(pa.Table.from_pylist([r for r in rows if r["role"] == "user"]), metrics="x")
+    assert users.table["mean"].to_pylist() == [5.0, 5.0]
+    assert not any("left out" in note for note in users.notes)
