@@ -172,6 +172,22 @@ def test_chat_columns_go_first(tmp_path: Path) -> None:
     assert rows == [{k: v for k, v in r.items() if k != "id"} for r in wanted(chats(), unit="turn")]
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+@pytest.mark.parametrize("odd", [False, True], ids=["plain", "parts"])
+def test_refusals_in_a_field_of_their_own(tmp_path: Path, name: str, odd: bool) -> None:
+    hello = [{"type": "text", "text": "Hello."}] if odd else "Hello."
+    chat = [
+        {"role": "user", "content": hello, "refusal": None},
+        {"role": "assistant", "content": hello, "refusal": "unused"},
+        {"role": "assistant", "content": None, "refusal": "I can't help you with that."},
+    ]
+    path = write(tmp_path / name, pa.table({"id": [0, 1], "messages": pa.array([chat, chat[:2]])}))
+    rows, _ = score(path, tmp_path / "turn.parquet", unit="turn")
+    assert [r["n_words"] for r in rows] == [1, 6, 1]
+    rows, _ = score(path, tmp_path / "document.parquet")
+    assert [r["n_words"] for r in rows] == [6, 1]
+
+
 # -- turn tables ---------------------------------------------------------------------------------------------------
 
 

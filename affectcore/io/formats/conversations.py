@@ -21,6 +21,7 @@ from affectcore.io.formats.texts import (
     content_of,
     is_chat,
     is_string,
+    or_refusal,
     storage,
     strings,
 )
@@ -163,6 +164,7 @@ def turns(column: pa.Array) -> Turns:
             told = storage(pc.struct_field(messages, [name]))
             if not pa.types.is_nested(told.type):
                 reasoning = _either(reasoning, strings(told), content.type)
+    content = or_refusal(content, messages)
     if "tool_calls" in fields:
         content = _without_calls(content, pc.struct_field(messages, ["tool_calls"]))
     if not pa.types.is_string(role.type):
@@ -249,6 +251,8 @@ def _said(message: Any) -> tuple[str | None, str | None]:
     if not isinstance(message, dict):
         return (message if isinstance(message, str) else None), None
     content, apart = said(message.get("content"))
+    if not content and isinstance(message.get("refusal"), str) and message["refusal"]:
+        content = message["refusal"]
     told = [message[name] for name in REASONING if isinstance(message.get(name), str) and message[name]]
     if content == "" and message.get("tool_calls"):
         content = None

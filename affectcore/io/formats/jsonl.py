@@ -373,7 +373,7 @@ def _pruned(dtype: pa.DataType, fields: tuple[str, ...], turns: bool = False) ->
         return pa.struct([(fields[0], _pruned(dtype.field(fields[0]).type, fields[1:], turns))])
     if is_chat(dtype):
         item = dtype.value_type
-        found = [("role", pa.string()), ("content", item.field("content").type)]
+        found = [("role", pa.string()), ("content", item.field("content").type), ("refusal", pa.string())]
         if turns:  # also where the first block has none of them
             found += [(name, pa.string()) for name in REASONING]
             found.append(("tool_calls", pa.list_(pa.struct([("type", pa.string())]))))
@@ -434,7 +434,9 @@ def _text_of(value: Any) -> str | None:
     if _is_messages(value):
         for message in reversed(value):
             if isinstance(message, dict) and message.get("role") == ASSISTANT:
-                return said(message.get("content"))[0]
+                content: str | None = said(message.get("content"))[0]
+                refusal = message.get("refusal")
+                return content or (refusal if isinstance(refusal, str) and refusal else content)
         return None
     if isinstance(value, dict):
         return said(value)[0]

@@ -195,8 +195,37 @@ def last_assistant(chats: pa.Array) -> pa.Array:
     missing = last < offsets[:-1]
     if chats.null_count:
         missing |= pc.is_null(chats).to_numpy(zero_copy_only=False)
-    picked = pc.struct_field(messages, ["content"]).take(pa.array(np.where(missing, 0, last), mask=missing))
-    return content_of(picked)[0]
+    at = pa.array(np.where(missing, 0, last), mask=missing)
+    return or_refusal(content_of(pc.struct_field(messages, ["content"]).take(at))[0], messages, at)
+
+
+def or_refusal(content: pa.Array, messages: pa.Array, at: pa.Array | None = None) -> pa.Array:
+    """Return contents, and where a message has none, what it refuses with: OpenAI's format has a field for that.
+
+    Parameters
+    ----------
+    content
+        Texts of messages.
+    messages
+        The messages as structs, with or without the field ``refusal``.
+    at
+        Which of them the contents are of, int64; None for all, in order.
+    """
+    names = {messages.type.field(i).name for i in range(messages.type.num_fields)}
+    if "refusal" not in names or not is_string(messages.type.field("refusal").type):
+        return content
+    refusal = strings(pc.struct_field(messages, ["refusal"]))
+    if at is not None:
+        refusal = refusal.take(at)
+    blank = pc.fill_null(pc.equal(pc.binary_length(content), 0), True)
+    said = pc.fill_null(pc.greater(pc.binary_length(refusal), 0), False)
+    chosen = pc.and_(blank, said)
+    if not pc.any(chosen).as_py():
+        return content
+    wide, text = pa.large_binary(), pa.large_string()
+    made = pc.if_else(chosen, refusal.cast(wide), content.cast(wide))
+    both = pa.types.is_string(content.type) or pa.types.is_large_string(content.type)
+    return made.view(text) if both and not pa.types.is_binary(refusal.type) else made
 
 
 def content_of(content: pa.Array) -> tuple[pa.Array, pa.Array | None]:
