@@ -391,7 +391,11 @@ def _dynamics() -> Iterator[Metric]:
             "how much of it carries over",
             "three pairs of neighbours, or where it does not vary",
         ),
-        "slope": ("slope of the least-squares line, per passage", "where it drifts", "two passages"),
+        "slope": (
+            "slope of the least-squares line, per step from one passage to the next,",
+            "where it drifts",
+            "two passages",
+        ),
         "peak": ("highest value", "", "one passage"),
     }
     for score in dynamics.SCORES:
@@ -415,7 +419,7 @@ def _dynamics() -> Iterator[Metric]:
             yield Metric(
                 name=f"{score}_{name}",
                 version=1,
-                unit={"instability": "score squared", "inertia": "correlation", "slope": "score per passage"}.get(
+                unit={"instability": "score squared", "inertia": "correlation", "slope": "score per step"}.get(
                     name, "score"
                 ),
                 range=bounds[name],
@@ -424,7 +428,7 @@ def _dynamics() -> Iterator[Metric]:
                 higher_is="worse" if (score, name) == ("distress", "peak") else "neither",
                 definition=(
                     f"The {measure} of {score} along the passages of a text, or along the assistant's turns with "
-                    f"--unit conversation: {means}. Code, quotes, tables and URLs are gaps.{own} "
+                    f"--unit conversation (where turns stand for passages): {means}. Code, quotes, tables and URLs are gaps.{own} "
                     f"Null for less than {least}."
                 ),
                 source="affectcore/metrics/dynamics.py names the literature on affect dynamics in people",
