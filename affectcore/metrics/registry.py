@@ -428,8 +428,8 @@ def _dynamics() -> Iterator[Metric]:
                 higher_is="worse" if (score, name) == ("distress", "peak") else "neither",
                 definition=(
                     f"The {measure} of {score} along the passages of a text, or along the assistant's turns with "
-                    f"--unit conversation (where turns stand for passages): {means}. Code, quotes, tables and URLs are gaps.{own} "
-                    f"Null for less than {least}."
+                    f"--unit conversation (where turns stand for passages): {means}. Code, quotes, tables and URLs are "
+                    f"gaps.{own} Null for less than {least}."
                 ),
                 source="affectcore/metrics/dynamics.py names the literature on affect dynamics in people",
                 validated_on=f"not validated by itself; made from {score}",
