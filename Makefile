@@ -27,7 +27,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/memory.py --full --json bench/results/memory.json
 	$(BIN)/python bench/table.py bench/results/bench.json bench/results/memory.json
 
-# Trains the embedded models from all-MiniLM-L6-v2 and the data sets (docs/data.md): about three hours on two cores. The
+# Trains the embedded models from all-MiniLM-L6-v2 and the data sets (docs/data.md): some hours on two cores. The
 # folds are for figures only: nothing of them is released.
 TRAINING := $(BIN)/python -m affectcore.training
 train: $(VENV)/.bench

@@ -121,6 +121,17 @@ def groups(model: Teacher, settings: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in found.items()]
 
 
+def descend(loss: torch.Tensor, model: nn.Module, optimizer: Any, schedule: Any, average: Any = None) -> None:
+    """Take a step down the gradient, and take it into the average of weights, if there is one."""
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad(set_to_none=True)
+    if average is not None:
+        average.update_parameters(model)
+
+
 def best_f1(logits: np.ndarray, y: np.ndarray) -> float:
     """Return macro-F1 with each label's best threshold on the same rows: to follow training, not to report."""
     scores = []
@@ -236,14 +247,8 @@ def main() -> None:
                 loss = nn.functional.binary_cross_entropy_with_logits(logits, y, pos_weight=positives[name]) * 5
             else:
                 loss = nn.functional.mse_loss(logits, y) * 0.5
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
             step += 1
-            if step % 5 == 0:
-                average.update_parameters(model)
+            descend(loss, model, optimizer, schedule, average if step % 5 == 0 else None)
             losses[name].append(loss.item())
             if step % 100 == 0:
                 recent = " ".join(f"{n} {np.mean(v[-50:]):.4f}" for n, v in losses.items() if v)

@@ -30,6 +30,7 @@ from affectcore.arrow import ragged
 from affectcore.kernels import segments
 from affectcore.models.base import PASSAGE_BYTES
 from affectcore.training import data, tone_data
+from affectcore.training.finetune import best_f1, descend, encode, pad
 from affectcore.training.tone_data import EVENTS, HEADS, Document
 
 TRAIN = {
@@ -176,8 +177,6 @@ def build(teacher: Path, texts: list[str], first: np.ndarray, path: Path, settin
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModel
-
-    from affectcore.training.finetune import encode, pad
 
     config = AutoConfig.from_pretrained(teacher)
     model = AutoModel.from_config(config, attn_implementation="sdpa", add_pooling_layer=False)
@@ -384,15 +383,9 @@ def main() -> None:
                 else:
                     part = (((z - mean_) / std_ - regression[numbers]) ** 2).mean(1)
                     loss = loss + part.sum() * 0.7 / len(batch)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
             step += 1
+            descend(loss, model, optimizer, schedule, average if step % 5 == 0 else None)
             losses.append(loss.item())
-            if step % 5 == 0:
-                average.update_parameters(model)
             if step % 50 == 0:
                 print(
                     f"step {step}/{total} {time.perf_counter() - started:.0f} s {np.mean(losses[-50:]):.4f}", flush=True
@@ -410,8 +403,6 @@ def main() -> None:
     whole = pool(
         torch.from_numpy(found["tone"]), torch.from_numpy(owner), lengths[: len(owner)], len(documents)
     ).numpy()
-    from affectcore.training.finetune import best_f1
-
     f1 = best_f1(logits(final, texts_of(3))["goemotions"], dev["goemotions"].y)
     found_vad = logits(final, texts_of(4))["vad"]
     pearson = [float(np.corrcoef(found_vad[:, k], dev["vad"].y[:, k])[0, 1]) for k in range(3)]

@@ -114,14 +114,13 @@ def _all(folder: Path) -> Iterator[Document]:
 
 def contrast() -> Iterator[Document]:
     """Read the contrast sets that come with the package. Neighbours, which share topics, share a group."""
-    heads = {"refusal": "refusal", "dependence": "dependence", "manipulation": "manipulation"}
     for name in ("refusal", "distress", "dependence", "manipulation", "tone"):
         for number, row in enumerate(rows(CONTRAST / f"{name}.jsonl")):
             group = f"contrast/{name}/{number // 10}"
             if name == "tone":
                 targets = {("_distress_voice" if k == "distress" else k): float(v) for k, v in row["labels"].items()}
             else:
-                targets = {heads.get(name, "_distress_voice"): float(row["label"])}
+                targets = {"_distress_voice" if name == "distress" else name: float(row["label"])}
             yield Document(row["text"], targets, f"contrast-{name}", group, raw={"label": float(row.get("label", -1))})
 
 

@@ -27,22 +27,6 @@ ROWS = [SAD, CALM, CALM * 9 + SAD * 4 + CALM * 5, CALM * 4 + "\n" + CODE + SAD *
 NAMES = [f"{score}_{what}" for score in ("valence", "distress") for what in dynamics.MEASURES]
 
 
-@pytest.fixture(scope="module")
-def static(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(toned.save(tmp_path_factory.mktemp("distress") / "static-tone", "static"))
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(toned.save(tmp_path_factory.mktemp("distress") / "mini-tone", "mini"))
-
-
-@pytest.fixture(params=["static", "mini"])
-def model(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(request.param)
-    return found
-
-
 def features(model: str, unit: str = "document") -> dict[str, np.ndarray]:
     """Every feature of distress by its own way: columns of scores, rates, and logits of hidden heads."""
     network = base.load(model)

@@ -29,22 +29,6 @@ ANGRY = "I am so terribly sorry, this is all my fault and I hate myself for it! 
 ROWS = [LONG * 3, ANGRY, LONG * 2 + ANGRY + LONG, "", "  \n", "```\nx = 1\n```\n", None, "Hi", "> quoted\n\nHow nice!"]
 
 
-@pytest.fixture(scope="module")
-def static(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(toned.save(tmp_path_factory.mktemp("tone") / "static-tone", "static"))
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(toned.save(tmp_path_factory.mktemp("tone") / "mini-tone", "mini"))
-
-
-@pytest.fixture(params=["static", "mini"])
-def model(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(request.param)
-    return found
-
-
 # -- levels --------------------------------------------------------------------------------------------------------
 
 
