@@ -469,7 +469,9 @@ def main() -> None:
     lengths = torch.tensor([(len(r) + 1) // 2 for r in rows]).clamp_min(1).float()
     found = outputs(student, rows)
     whole = pool(torch.from_numpy(found[:, 31:]), unit, lengths, len(first) - 1).numpy()
-    np.savez(out / "scores.npz", documents=whole, goemotions=found[:, :28].astype(np.float16), first=first)
+    parts = {"goemotions": found[:, :28], "vad": found[:, 28:31], "tone": found[:, 31:]}
+    parts_of = {name: part.astype(np.float16) for name, part in parts.items()}
+    np.savez(out / "scores.npz", documents=whole, first=first, lengths=lengths.numpy(), **parts_of)  # type: ignore[arg-type]
     arrays["weight"] = student.out.weight.detach().numpy().T.copy()
     arrays["bias"] = student.out.bias.detach().numpy()
     save_file(arrays, out / "model.safetensors")

@@ -84,9 +84,21 @@ def heads(weight: np.ndarray, bias: np.ndarray) -> list[Head]:
 
 
 def tone_heads(weight: np.ndarray, bias: np.ndarray, found: dict[str, Any]) -> list[Head]:
-    """Make the tone heads of `tone_data.HEADS`, in that order: weight (d, heads), with calibration and figures."""
+    """Make the tone heads of `tone_data.HEADS`, with calibration and figures.
+
+    Columns of weight (d, 31 + heads) and bias are emotions, valence, arousal, dominance and the tone heads. Warmth
+    becomes the sum of several heads that `affectcore.training.validate` found.
+    """
+    parts = [PARTS_AT[name] for name in found["warmth"]["weights"]]
+    share = np.array(list(found["warmth"]["weights"].values()))
+    at = 31 + HEADS.index("warmth")
+    weight, bias = np.array(weight, np.float32), np.array(bias, np.float32)
+    weight[:, at], bias[at] = weight[:, parts] @ share, bias[parts] @ share + found["warmth"]["bias"]
+    weight, bias = weight[:, 31:], bias[31:]
     out = []
     for k, name in enumerate(HEADS):
+        if name == "_empathy":
+            continue
         scale, shift = (np.array([value], np.float32) for value in found["calibration"][name])
         source = TONE.get(name, _JUDGED) + ("; syco-bench (MIT-0)" if name == "delusion_reinforcement" else "")
         info = {"trained_on": source, "validation": found["validation"].get(name, [])}
@@ -99,6 +111,10 @@ def tone_heads(weight: np.ndarray, bias: np.ndarray, found: dict[str, Any]) -> l
             )
         )  # fmt: skip
     return out
+
+
+PARTS_AT = {name: k for k, name in enumerate((*GOEMOTIONS, *data.VAD, *HEADS))}
+"""Columns of a trained model's outputs."""
 
 
 def distress_record(found: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +255,7 @@ def package_static(student: Path, teacher: Path, folder: Path, out: Path, found:
     }
     record: dict[str, Any] = {"network": {"type": "static", "n_unigrams": n_unigrams}, "licence": "Apache-2.0"}
     record["distress"] = distress_record(found)
-    tone = tone_heads(weight[:, 31:], bias[31:], found)
+    tone = tone_heads(weight, bias, found)
     out.mkdir(parents=True, exist_ok=True)
     (out / "tokenizer.json").write_bytes((student / "tokenizer.json").read_bytes())
 
@@ -301,7 +317,8 @@ def package_mini(teacher: Path, folder: Path, out: Path, found: dict[str, Any]) 
         thresholds = None if head.kind == "regression" else head.thresholds
         results.append(evaluate(scores, test[name].y, kind=head.kind, labels=head.labels, thresholds=thresholds))
         parts.append(described(head, results[-1], training["settings"]))
-    parts += tone_heads(arrays["heads.tone.weight"].T, arrays["heads.tone.bias"], found)
+    tone = [np.concatenate([part, arrays[f"heads.tone.{kind}"]]) for part, kind in ((weight.T, "weight"), (bias, "bias"))]
+    parts += tone_heads(tone[0].T, tone[1], found)
     packed: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if not name.startswith("encoder."):

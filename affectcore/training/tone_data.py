@@ -26,8 +26,8 @@ EVENTS = (
     "manipulation", "_distress_voice",
 )  # fmt: skip
 """Heads of what a text does somewhere: the passages that do it most decide (level `strongest`)."""
-STYLES = ("politeness", "hedging", "toxicity", "warmth", "_distress_reaction")
-"""Heads of how a text is written throughout: means over passages (level `document`)."""
+STYLES = ("politeness", "hedging", "toxicity", "warmth", "_distress_reaction", "_empathy")
+"""Heads of how a text is written throughout: means over passages (level `document`). `_empathy` goes into warmth."""
 HEADS = EVENTS + STYLES
 
 JUDGED = {
@@ -114,10 +114,10 @@ def _all(folder: Path) -> Iterator[Document]:
 
 def contrast() -> Iterator[Document]:
     """Read the contrast sets that come with the package. Neighbours, which share topics, share a group."""
-    for name in ("refusal", "distress", "dependence", "manipulation", "tone"):
+    for name in ("refusal", "distress", "dependence", "manipulation", "tone", "spiral"):
         for number, row in enumerate(rows(CONTRAST / f"{name}.jsonl")):
             group = f"contrast/{name}/{number // 10}"
-            if name == "tone":
+            if "labels" in row:
                 targets = {("_distress_voice" if k == "distress" else k): float(v) for k, v in row["labels"].items()}
             else:
                 targets = {"_distress_voice" if name == "distress" else name: float(row["label"])}
@@ -189,7 +189,7 @@ def _essays(folder: Path) -> Iterator[Document]:
     path = folder / "empathic-reactions" / "data" / "responses" / "data" / "messages.csv"
     for row in csv.DictReader(data._open(path)):
         raw = {"empathy": float(row["empathy"]), "distress": float(row["distress"])}
-        targets = {"warmth": (raw["empathy"] - 1) / 6, "_distress_reaction": (raw["distress"] - 1) / 6}
+        targets = {"_empathy": (raw["empathy"] - 1) / 6, "_distress_reaction": (raw["distress"] - 1) / 6}
         yield Document(row["essay"], targets, "essays", f"article/{row['article_id']}", raw=raw)
 
 

@@ -23,7 +23,7 @@ from affectcore.models.base import load
 from affectcore.stats.calibration import activate, platt
 from affectcore.training import data, tone_data
 from affectcore.training.finetune_tone import chosen
-from affectcore.training.tone_data import HEADS, JUDGED, Document
+from affectcore.training.tone_data import EVENTS, HEADS, JUDGED, STYLES, Document
 
 KEYWORDS = {
     "refusal": r"\bsorry\b|\bcan(?:no|')t\b|\bunable\b|\bas an ai\b|\bwon't\b|\binappropriate\b|\bnot able to\b",
@@ -254,17 +254,25 @@ class Judge:
         return out
 
 
+EVEN = (*EVENTS, "toxicity")
+"""Heads whose labels are there or not."""
+
+
 def calibration(documents: list[Document], scores: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Fit scale and shift of every head on held-out scores, soft targets being rounded to draws of a coin's share."""
+    """Fit scale and shift of every head on held-out scores.
+
+    Heads of `EVEN` are fitted to even odds: how common their labels are in these sets says nothing of how common they
+    are elsewhere, so that 0.5 stands for what is as likely as not where positives are as many as negatives.
+    """
     out = {}
-    y = tone_data.targets(documents)
+    y, importance = tone_data.targets(documents), np.array([d.weight for d in documents])
     for k, head in enumerate(HEADS):
         known = np.isfinite(y[:, k]) & np.isfinite(scores[:, k])
         z, t = scores[known, k].astype(float), y[known, k].astype(float)
-        # A soft target is that share of a positive and the rest of a negative row: repeat rows ten times.
-        grid = (np.arange(10) + 0.5) / 10
-        wanted = (t[:, None] > grid).astype(float).ravel()
-        scale, shift = platt(np.repeat(z, 10)[:, None], wanted[:, None])
+        weight = importance[known]
+        if head in EVEN:
+            weight = weight * np.where(t > 0.5, 0.5 / (weight @ (t > 0.5)), 0.5 / (weight @ (t <= 0.5))) * len(t)
+        scale, shift = platt(z[:, None], t[:, None], weight=weight[:, None])
         out[head] = (float(scale[0]), float(shift[0]))
     return out
 
@@ -272,7 +280,7 @@ def calibration(documents: list[Document], scores: np.ndarray) -> dict[str, tupl
 EMOTIONS = ("sadness", "grief", "remorse", "fear", "nervousness", "disappointment", "caring", "neutral")
 MARKERS = ("first_person", "absolutist", "self_blame", "hopelessness", "giving_up", "apologies")
 FEATURES = (
-    *(f"emotion_{label}" for label in EMOTIONS), *(h for h in HEADS if h.startswith("_")), *MARKERS
+    *(f"emotion_{label}" for label in EMOTIONS), "_distress_voice", "_distress_reaction", *MARKERS
 )  # fmt: skip
 """What the distress index adds up: mean probabilities, logits of hidden heads, markers per 100 words, 10 at most."""
 
@@ -291,12 +299,12 @@ def features(documents: list[Document], folder: Path, scores: np.ndarray, emotio
         mean[fold == k] = whole[fold == k]
     table = Scorer(model="none", metrics=list(MARKERS)).score([d.text for d in documents])
     parts = [mean[:, [GOEMOTIONS.index(label) for label in EMOTIONS]]]
-    parts.append(scores[:, [k for k, h in enumerate(HEADS) if h.startswith("_")]])
+    parts.append(scores[:, [HEADS.index(h) for h in FEATURES if h.startswith("_")]])
     parts.append(np.minimum(np.stack([table[name].to_numpy() for name in MARKERS], 1), 10))
     return np.concatenate(parts, 1)
 
 
-def logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float = 3.0) -> np.ndarray:
+def logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
     """Fit a ridge-penalized logistic model to soft targets by Newton's method: weights, then the bias."""
     mean, std = x.mean(0), x.std(0) + 1e-9
     a = np.c_[(x - mean) / std, np.ones(len(x))]
@@ -313,6 +321,49 @@ def logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float = 
     return np.append(w[:-1] / std, w[-1] - (w[:-1] * mean / std).sum())
 
 
+def crossed(x: np.ndarray, y: np.ndarray, weight: np.ndarray, fold: np.ndarray, penalty: float) -> np.ndarray:
+    """Return every row's logit by a `logistic` that was fitted to the other folds."""
+    out = np.zeros(len(x))
+    for k in np.unique(fold):
+        other = fold != k
+        fitted = logistic(x[other], y[other], weight[other], penalty)
+        out[~other] = x[~other] @ fitted[:-1] + fitted[-1]
+    return out
+
+
+PARTS = (*GOEMOTIONS, *data.VAD, *STYLES)
+"""Heads whose logits, averaged over passages, warmth adds up. As all are linear, so is their sum: one head."""
+
+
+def averaged(documents: list[Document], folder: Path) -> np.ndarray:
+    """Return the logits of `PARTS`, averaged over passages by tokens, float64 (n, parts), out of fold."""
+    fold = np.array([tone_data.fold_of(d) for d in documents])
+    out = np.full((len(documents), len(PARTS)), np.nan)
+    for k in present(folder):
+        with np.load(folder / str(k) / "scores.npz") as file:
+            logits = np.concatenate([file["goemotions"], file["vad"], file["tone"][:, -len(STYLES) :]], 1)
+            weight, first = file["lengths"].astype(np.float64), file["first"]
+        total = np.add.reduceat(logits.astype(np.float64) * weight[:, None], first[:-1])
+        mean = total / np.add.reduceat(weight, first[:-1])[:, None]
+        out[fold == k] = mean[fold == k]
+    return out
+
+
+def warmth(judge: Judge, x: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """Fit warmth to both of its sets on held-out logits `x`, and put cross-fitted logits into `scores`, in place."""
+    rows, y, weight = [], [], []
+    for i, d in enumerate(judge.documents):
+        for head, importance in (("_empathy", 0.5), ("warmth", 1.0)):
+            if head in d.targets and judge.fold[i] in judge.folds:
+                rows.append(i)
+                y.append(d.targets[head])
+                weight.append(importance)
+    at, target, w = np.array(rows), np.array(y), np.array(weight)
+    scores[at, HEADS.index("warmth")] = crossed(x[at], target, w, judge.fold[at], 30.0)
+    fitted = logistic(x[at], target, w, 30.0)
+    return {"bias": float(fitted[-1]), "weights": dict(zip(PARTS, map(float, fitted)))}
+
+
 def distress(judge: Judge, x: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Fit the distress index on held-out features, and measure it by cross-fitting over the same folds."""
     documents = judge.documents
@@ -325,11 +376,10 @@ def distress(judge: Judge, x: np.ndarray) -> tuple[dict[str, Any], list[dict[str
             y.append(d.targets[head])
             weight.append(importance[d.source])
     at, target, w = np.array(rows), np.array(y), np.array(weight)
-    fold, score = judge.fold[at], np.zeros(len(at))
-    for k in np.unique(fold):
-        other = fold != k
-        fitted = logistic(x[at][other], target[other], w[other])
-        score[~other] = x[at][~other] @ fitted[:-1] + fitted[-1]
+    # Even odds, as in `calibration`.
+    short = np.array([documents[i].source != "essays" for i in at])
+    w[short & (target > 0.5)] *= w[short & (target <= 0.5)].sum() / w[short & (target > 0.5)].sum()
+    score = crossed(x[at], target, w, judge.fold[at], 3.0)
     entries = []
     for source, what, measure in (
         ("essays", "reactions to news, writers' own distress, 5 folds by article", "Pearson"),
@@ -339,7 +389,7 @@ def distress(judge: Judge, x: np.ndarray) -> tuple[dict[str, Any], list[dict[str
         name = "distress" if source == "essays" else "label"
         p = 1 / (1 + np.exp(-score[part]))
         entries.append(judge.entry("distress", what, measure, at[part], judge.raw(at[part], name), p))
-    fitted = logistic(x[at], target, w)
+    fitted = logistic(x[at], target, w, 3.0)
     weights = {name: round(float(v), 5) for name, v in zip(FEATURES, fitted)}
     return {"version": 1, "bias": round(float(fitted[-1]), 5), "weights": weights}, entries
 
@@ -355,9 +405,11 @@ def main() -> None:
     scores = out_of_fold(documents, options.scores)
     judge = Judge(documents, present(options.scores))
     emotion = next(h for h in load(options.model).heads if h.name == "emotion")
+    added = warmth(judge, averaged(documents, options.scores), scores)
     index, entries = distress(judge, features(documents, options.scores, scores, emotion))
     record = {
         "calibration": calibration(documents, scores),
+        "warmth": added,
         "distress": index,
         "validation": judge.tone(scores) | {"distress": entries},
     }
