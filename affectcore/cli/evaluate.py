@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from affectcore.cli.console import err, give_memory_back, out
+from affectcore.cli.console import err, give_memory_back, out, write_whole
 from affectcore.cli.train import check_numbers
 from affectcore.errors import EXIT_PARTIAL, UsageError
 
@@ -120,9 +120,7 @@ def evaluate(
         seed=seed,
     )
     if report is not None:
-        from affectcore.cli.compare import _write
-
-        _write(report, getattr(result, _WRITERS[report.suffix.lower()])())
+        write_whole(report, getattr(result, _WRITERS[report.suffix.lower()])())
     out().print(result.to_rich())
     if report is not None:
         err().print(f"wrote {report}")

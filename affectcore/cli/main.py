@@ -11,7 +11,7 @@ import typer
 import typer.main
 
 from affectcore._version import __version__
-from affectcore.cli import compare, demo, doctor, evaluate, explain, metrics, models, score, train
+from affectcore.cli import compare, demo, doctor, eqbench, evaluate, explain, metrics, models, quiz, score, train
 from affectcore.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -42,6 +42,8 @@ app.command("metrics", short_help="Explain the metrics.")(metrics.metrics)
 app.command("models", short_help="List the models, or describe one.")(models.models)
 app.command("train", short_help="Train a head of your own from labelled texts.")(train.train)
 app.command("eval", short_help="Judge a head on labelled texts.")(evaluate.evaluate)
+app.command("eqbench", short_help="Score answers to EQ-Bench v2.")(eqbench.eqbench)
+app.command("quiz", short_help="Score answers to a multiple-choice test.")(quiz.quiz)
 app.command("doctor", short_help="Check the installation.")(doctor.doctor)
 app.command("demo", short_help="Score and rank a made-up dump.")(demo.demo)
 
