@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from affectcore.errors import AffectcoreError, InputError, UsageError
+from affectcore.errors import UsageError
+from affectcore.io.scorefiles import Condition, Scores, as_text, open_scores
 from affectcore.metrics.registry import GROUPS, METRICS, select
-from affectcore.stats.bootstrap import cluster_bootstrap, interval, rank_interval, ranks
+from affectcore.settings import usable_cores
+from affectcore.stats.bootstrap import Bootstrap, cluster_bootstrap, rank_interval, ranks
+from affectcore.stats.paired import cliffs_delta, holm, scipy, sign_flip
+from affectcore.stats.rates import expanded_interval
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,22 +48,12 @@ PAIR_COLUMNS = (
 """Columns that pair models if the same id comes up under several of them, in order of preference."""
 
 _ROWS = "rows"  # the value of pair_by that makes every row a cluster of its own
-_BATCH_ROWS = 1 << 16
 _MERGE_CELLS = 1 << 20
 _MAX_MODELS = 1000
-_FEW_CLUSTERS = 20
-_FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "ipc",
-    ".feather": "ipc",
-    ".ipc": "ipc",
-    ".arrows": "ipc",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-}
+_MAX_FACETS = 100
+_FEW_CLUSTERS = 10
+_TABLE_CELLS = 1 << 24  # of cluster means that effect sizes hold at a time
+_MANY_PAIRS = 10_000  # from which on a mean's distribution under sign flips is taken to be normal
 _SCHEMA = pa.schema(
     [
         ("by", pa.string()),
@@ -75,7 +70,20 @@ _SCHEMA = pa.schema(
         ("diff_low", pa.float64()),
         ("diff_high", pa.float64()),
         ("n_null", pa.int64()),
+        ("d_to_best", pa.float64()),
+        ("delta_to_best", pa.float64()),
+        ("p_to_best", pa.float64()),
+        ("p_holm_to_best", pa.float64()),
     ]
+)
+_BASELINE_COLUMNS = (
+    "diff_to_baseline",
+    "diff_low_to_baseline",
+    "diff_high_to_baseline",
+    "d_to_baseline",
+    "delta_to_baseline",
+    "p_to_baseline",
+    "p_holm_to_baseline",
 )
 _PAIRS_SCHEMA = pa.schema(
     [
@@ -119,6 +127,10 @@ class Comparison:
         Settings of the bootstrap.
     notes
         What a reader of the numbers must know, as sentences.
+    where, baseline, facet
+        As they were given.
+    facets
+        The same comparison of the rows of each value of `facet`.
     """
 
     table: pa.Table
@@ -135,6 +147,10 @@ class Comparison:
     seed: int
     confidence: float
     notes: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    baseline: str | None = None
+    facet: str | None = None
+    facets: dict[str | None, Comparison] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -143,7 +159,8 @@ class Comparison:
         how = "every row is one" if self.pair_by == _ROWS else f"by {self.pair_by}"
         return (
             f"{what} ({how}{', paired across models' if self.paired else ''}); {self.n_resamples:,} bootstrap "
-            f"replicates, seed {self.seed}; {self.confidence * 100:g}% percentile intervals"
+            f"replicates, seed {self.seed}; {self.confidence * 100:g}% expanded percentile intervals"
+            + (f"; rows where {' and '.join(self.where)}" if self.where else "")
         )
 
     def settings(self) -> dict[str, Any]:
@@ -160,7 +177,10 @@ class Comparison:
             "n_resamples": self.n_resamples,
             "seed": self.seed,
             "confidence": self.confidence,
-            "interval": "percentile of the cluster bootstrap",
+            "interval": "expanded percentile of the cluster bootstrap",
+            "where": list(self.where),
+            "baseline": self.baseline,
+            "facet": self.facet,
             "notes": list(self.notes),
         }
 
@@ -172,14 +192,24 @@ class Comparison:
 
     def to_json(self) -> str:
         """Return settings, leaderboard and pairs as a JSON object that ends with a line feed."""
-        content = {**self.settings(), "leaderboard": self.table.to_pylist(), "pairs": self.pairs.to_pylist()}
+        rows = self.with_facets().to_pylist()
+        content = {**self.settings(), "leaderboard": rows, "pairs": self.pairs.to_pylist()}
         return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
         """Return the leaderboard as CSV with a header line; numbers are not rounded."""
         from affectcore.report.table import csv_text
 
-        return csv_text(self.table)
+        return csv_text(self.with_facets())
+
+    def with_facets(self) -> pa.Table:
+        """Return the table, with the rows of all facets behind it, if there are: column `facet`, null for all rows."""
+        if self.facet is None:
+            return self.table
+        parts: list[tuple[str | None, pa.Table]] = [(None, self.table)]
+        parts += [("(null)" if value is None else value, part.table) for value, part in self.facets.items()]
+        named = [t.add_column(0, "facet", pa.array([value] * t.num_rows, pa.string())) for value, t in parts]
+        return pa.concat_tables(named)
 
     def to_markdown(self) -> str:
         """Return the leaderboard as one Markdown table per metric, with the method below."""
@@ -201,6 +231,9 @@ def compare(
     pair_by: str | None = None,
     *,
     order: Order | None = None,
+    where: str | Iterable[str] = (),
+    baseline: str | None = None,
+    facet: str | None = None,
     n_resamples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -215,13 +248,20 @@ def compare(
     by
         Column that names the models; its nulls make a model of their own.
     metrics
-        Numeric columns, or names of groups of the registry; by default `vader_compound`.
+        Numeric columns, or names of groups of the registry; by default `vader_compound`. A column with a bound,
+        such as ``distress>=0.5``, is compared by the share of its values that meet it.
     pair_by
         Column whose values are the clusters that are resampled. By default `prompt_id`; else the first of
         `PAIR_COLUMNS` whose ids come up under several models; else `conversation_id`; else every row is a cluster.
         ``"rows"`` asks for the last. A row whose id is null is a cluster of its own.
     order
         Which mean is first; by default as the registry says: ascending where higher is worse, else descending.
+    where
+        Conditions that rows must meet, such as ``dataset=mt-bench`` or ``n_words>=5``, all of them. Nulls meet none.
+    baseline
+        Model whose difference to every other is reported, too.
+    facet
+        Column by whose values the comparison is made once more each (`Comparison.facets`).
     n_resamples
         Number of bootstrap replicates.
     seed
@@ -256,13 +296,19 @@ def compare(
     if order not in (None, "ascending", "descending"):
         raise UsageError(f"unknown order {order!r}: choose ascending or descending, or leave it out")
 
-    source = _open(scores)
+    conditions = [where] if isinstance(where, str) else list(where)
+    source = open_scores(scores).where(conditions)
     source.require([by], "the column that names the models; choose another with by (--by)")
     names = _metric_names(metrics, source)
-    source.require(names, "the metric to compare; choose others with metrics (--metric)")
-    for name in names:
-        if not _is_numeric(source.types[name]):
-            raise UsageError(f"column {name!r} holds {source.types[name]}, not numbers: choose another metric")
+    read = {name: _bound(name, source) for name in names}
+    source.require(
+        [bound.column for bound in read.values()], "the metric to compare; choose others with metrics (--metric)"
+    )
+    for bound in read.values():
+        if not _is_numeric(source.types[bound.column]):
+            raise UsageError(
+                f"column {bound.column!r} holds {source.types[bound.column]}, not numbers: choose another metric"
+            )
     if pair_by is not None and not (pair_by == _ROWS and _ROWS not in source.types):
         source.require([pair_by], "the column that pairs rows; choose another with pair_by (--pair-by)")
     key = pair_by or _pair_column(source, by)
@@ -271,7 +317,7 @@ def compare(
             raise UsageError(f"column {column!r} holds {source.types[column]}: a column of names or ids is needed")
 
     only = _answers(source, (by, key))
-    cells = _add_up(source, by, key, names, only)
+    cells = _add_up(source, by, key, list(read.values()), only)
     models, model_codes = _codes(cells["by"])
     if not models:
         raise UsageError("the scores have no rows, so there is nothing to compare")
@@ -284,6 +330,12 @@ def compare(
     n_clusters = len(clusters)
     sums = np.stack([cells[f"sum{i}"].to_numpy() for i in range(len(names))], axis=1)
     counts = np.stack([cells[f"count{i}"].to_numpy() for i in range(len(names))], axis=1)
+    if baseline is not None and baseline not in models:
+        close = difflib.get_close_matches(baseline, [m for m in models if m], n=1)
+        raise UsageError(
+            f"there is no model {baseline!r} in column {by!r}"
+            + (f": did you mean {close[0]!r}?" if close else f"; there are {_few(models)}")
+        )
     n_rows = np.zeros(len(models), dtype=np.int64)
     np.add.at(n_rows, model_codes, cells["rows"].to_numpy())
     del cells, clusters  # the names of clusters take more memory than all the rest
@@ -291,22 +343,24 @@ def compare(
         sums, counts, cluster_codes, model_codes, n_models=len(models), n_resamples=n_resamples, seed=seed
     )
 
-    orders: dict[str, Order] = {name: order or _registry_order(name) for name in names}
-    parts = [
-        _leaderboard(
-            name,
-            models,
-            boot.mean[:, i],
-            boot.n_values[:, i],
-            boot.n_clusters[:, i],
-            n_rows,
-            boot.replicates[:, :, i],
-            orders[name] == "descending",
-            confidence,
-        )
-        for i, name in enumerate(names)
-    ]
+    orders: dict[str, Order] = {name: order or _registry_order(read[name]) for name in names}
+    base = None if baseline is None else models.index(baseline)
+
+    def leaderboard(i: int) -> tuple[pa.Table, pa.Table]:
+        cells = _Cells(model_codes, cluster_codes, sums[:, i], counts[:, i], n_clusters)
+        descending = orders[names[i]] == "descending"
+        return _leaderboard(names[i], models, boot, i, cells, n_rows, descending, confidence, base, seed)
+
+    with ThreadPoolExecutor(usable_cores()) as pool:  # NumPy lets go of the interpreter lock while it sorts
+        parts = list(pool.map(leaderboard, range(len(names))))
     table = pa.concat_tables([part[0] for part in parts])
+    facets = {}
+    for value in [] if facet is None else source.distinct(facet, _MAX_FACETS):
+        part = Condition(facet or "", "=", value)
+        facets[value] = compare(
+            source.where([part]), by, names, key, order=order, baseline=baseline, n_resamples=n_resamples, seed=seed,
+            confidence=confidence,
+        )  # fmt: skip
     return Comparison(
         table=table,
         pairs=pa.concat_tables([part[1] for part in parts]),
@@ -321,6 +375,10 @@ def compare(
         n_resamples=n_resamples,
         seed=seed,
         confidence=confidence,
+        where=tuple(conditions),
+        baseline=baseline,
+        facet=facet,
+        facets=facets,
         notes=(
             *_overlap(models, model_codes, cluster_codes, key, boot.paired),
             *_notes(source, table, key, boot.paired, pair_by is None),
@@ -337,10 +395,10 @@ def columns(scores: Any) -> list[str]:
     UsageError, InputError
         As `compare` does.
     """
-    return list(_open(scores).types)
+    return list(open_scores(scores).types)
 
 
-def _metric_names(metrics: str | Iterable[str] | None, source: _Scores) -> list[str]:
+def _metric_names(metrics: str | Iterable[str] | None, source: Scores) -> list[str]:
     given = [metrics] if isinstance(metrics, str) else ["vader_compound"] if metrics is None else list(metrics)
     names: list[str] = []
     for raw in given:
@@ -351,14 +409,36 @@ def _metric_names(metrics: str | Iterable[str] | None, source: _Scores) -> list[
             elif stem == "default" or stem in GROUPS:
                 names.extend(m.name for m in select(stem) if m.name in source.types)
             elif stem:
-                names.append(stem)  # reported as missing by the caller, who lists the columns there are
+                names.append(
+                    stem
+                )  # a bound on a column, or else reported as missing by the caller, who lists the columns there are
     if not names:
         raise UsageError(f"no metric to compare: {', '.join(given) or 'none'} names no column of the scores")
     return list(dict.fromkeys(names))
 
 
-def _registry_order(name: str) -> Order:
-    return "ascending" if name in METRICS and METRICS[name].higher_is == "worse" else "descending"
+class _Bound(NamedTuple):
+    """A column, or the share of its values that meet a bound."""
+
+    column: str
+    condition: Condition | None = None
+
+
+_IS_BOUND = re.compile(r".+?(>=|<=|>|<|=)")
+
+
+def _bound(name: str, source: Scores) -> _Bound:
+    if name in source.types or not _IS_BOUND.match(name):
+        return _Bound(name)
+    condition = Condition.parse(name)
+    condition.number()
+    return _Bound(condition.column, condition)
+
+
+def _registry_order(bound: _Bound) -> Order:
+    worse = bound.column in METRICS and METRICS[bound.column].higher_is == "worse"
+    below = bound.condition is not None and bound.condition.operator.startswith("<")
+    return "ascending" if worse != below else "descending"
 
 
 def _is_numeric(kind: pa.DataType) -> bool:
@@ -367,63 +447,154 @@ def _is_numeric(kind: pa.DataType) -> bool:
     ) or pa.types.is_null(kind)
 
 
+class _Cells(NamedTuple):
+    """Sums and counts of one metric for pairs of model and cluster."""
+
+    model: Any  # int64 (cells,)
+    cluster: Any  # int64 (cells,)
+    sums: Any  # float64 (cells,)
+    counts: Any  # float64 (cells,)
+    n_clusters: int
+
+    def means(self, models: range) -> Any:
+        """Return means by cluster and model of a range, float64 (clusters, models), NaN without a value."""
+        out = np.full((self.n_clusters, len(models)), np.nan)
+        at = (self.model >= models.start) & (self.model < models.stop) & (self.counts > 0)
+        out[self.cluster[at], self.model[at] - models.start] = self.sums[at] / self.counts[at]
+        return out
+
+
+def _effects(cells: _Cells, n_models: int, reference: int, paired: bool, seed: int) -> dict[str, Any]:
+    """Return effect sizes and p-values of every model against one: arrays (models,), NaN for that one itself.
+
+    Paired by cluster, or, where no cluster has two models, of the clusters' means as independent samples.
+    """
+    found = {name: np.full(n_models, np.nan) for name in ("d", "delta", "p", "p_holm")}
+    other = cells.means(range(reference, reference + 1))
+    step = max(1, _TABLE_CELLS // max(1, cells.n_clusters))
+    for first in range(0, n_models, step):
+        part = range(first, min(first + step, n_models))
+        means = cells.means(part)
+        if paired:
+            d = means - other
+            n = (~np.isnan(d)).sum(axis=0)
+            mean = np.nansum(d, axis=0) / np.where(n > 0, n, np.nan)
+            sd = np.sqrt(np.nansum((d - mean) ** 2, axis=0) / np.where(n > 1, n - 1, np.nan))
+            at = slice(part.start, part.stop)
+            found["d"][at] = np.divide(mean, sd, out=np.full(len(part), np.nan), where=sd > 0)
+            found["delta"][at] = np.nansum(np.sign(d), axis=0) / np.where(n > 0, n, np.nan)
+            few = n <= _MANY_PAIRS
+            p = np.full(len(part), np.nan)
+            if few.any():
+                p[few] = sign_flip(d[:, few], seed=seed)
+            for j in np.flatnonzero(~few):
+                p[j] = math.erfc(abs(mean[j]) / sd[j] * math.sqrt(n[j] / 2)) if sd[j] > 0 else float(mean[j] == 0)
+            found["p"][at] = p
+        else:
+            y = other[~np.isnan(other)]
+            for k in range(len(part)):
+                x = means[~np.isnan(means[:, k]), k]
+                if len(x) > 1 and len(y) > 1:
+                    spread = math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2)
+                    i = first + k
+                    found["d"][i] = (x.mean() - y.mean()) / spread if spread > 0 else np.nan
+                    found["delta"][i], found["p"][i] = cliffs_delta(x, y), _mann_whitney(x, y)
+    for values in found.values():
+        values[reference] = np.nan
+    found["p_holm"] = holm(found["p"])
+    return found
+
+
 def _leaderboard(
     metric: str,
     models: list[str | None],
-    mean: Any,
-    n_values: Any,
-    n_clusters: Any,
+    boot: Bootstrap,
+    at: int,
+    cells: _Cells,
     n_rows: Any,
-    replicates: Any,
     descending: bool,
     confidence: float,
+    baseline: int | None,
+    seed: int,
 ) -> tuple[pa.Table, pa.Table]:
     """Build the rows of one metric for the leaderboard and for the pairs."""
+    mean, n_values, n_clusters = boot.mean[:, at], boot.n_values[:, at], boot.n_clusters[:, at]
+    replicates = boot.replicates[:, :, at]
     rank = ranks(mean, descending=descending)
     # One cluster cannot show how much clusters differ: its replicates are all alike, an interval would have no width.
-    known = n_clusters >= 2
-    low, high = interval(replicates, confidence)
+    known, scored = n_clusters >= 2, n_values > 0
+    low, high = expanded_interval(replicates, n_clusters, confidence)
     rank_low, rank_high = rank_interval(replicates, confidence, descending=descending)
-    order = sorted(range(len(models)), key=lambda i: (rank[i], models[i] is None, models[i] or ""))
-    best = order[0]
-    rows, pairs = [], []
-    best_low, best_high = interval(replicates - replicates[:, best, None], confidence)
-    for place, i in enumerate(order):
-        scored = bool(n_values[i])
-        apart = bool(known[i] and known[best] and i != best)
-        rows.append(
-            {
-                "by": models[i],
-                "metric": metric,
-                "n": int(n_values[i]),
-                "n_clusters": int(n_clusters[i]),
-                "mean": mean[i] if scored else None,
-                "ci_low": low[i] if known[i] else None,
-                "ci_high": high[i] if known[i] else None,
-                "rank": int(rank[i]) if scored else None,
-                "rank_low": int(rank_low[i]) if known[i] else None,
-                "rank_high": int(rank_high[i]) if known[i] else None,
-                "diff_to_best": mean[i] - mean[best] if scored else None,
-                "diff_low": best_low[i] if apart else None,
-                "diff_high": best_high[i] if apart else None,
-                "n_null": int(n_rows[i] - n_values[i]),
-            }
-        )
-        after = order[place + 1 :]
-        pair_low, pair_high = interval(replicates[:, i, None] - replicates[:, after], confidence)
-        for j, a, b in zip(after, pair_low, pair_high):
-            both = bool(known[i] and known[j])
-            pairs.append(
-                {
-                    "metric": metric,
-                    "a": models[i],
-                    "b": models[j],
-                    "diff": mean[i] - mean[j] if scored and n_values[j] else None,
-                    "diff_low": a if both else None,
-                    "diff_high": b if both else None,
-                }
-            )
-    return pa.Table.from_pylist(rows, schema=_SCHEMA), pa.Table.from_pylist(pairs, schema=_PAIRS_SCHEMA)
+    order = np.array(sorted(range(len(models)), key=lambda i: (rank[i], models[i] is None, models[i] or "")))
+    best = int(order[0])
+
+    def against(reference: int, suffix: str, ends: tuple[str, str]) -> dict[str, pa.Array]:
+        n = np.minimum(n_clusters, n_clusters[reference])
+        from_low, from_high = expanded_interval(replicates - replicates[:, reference, None], n, confidence)
+        apart = known & known[reference]
+        apart[reference] = False
+        effects = _effects(cells, len(models), reference, boot.paired, seed)
+        return {
+            f"diff_to_{suffix}": _array(mean - mean[reference], scored),
+            ends[0]: _array(from_low, apart),
+            ends[1]: _array(from_high, apart),
+            **{f"{name}_to_{suffix}": _array(values, apart) for name, values in effects.items()},
+        }
+
+    names = pa.array(models, pa.string())
+    values = {
+        "by": names,
+        "metric": pa.array([metric] * len(models), pa.string()),
+        "n": pa.array(n_values),
+        "n_clusters": pa.array(n_clusters),
+        "mean": _array(mean, scored),
+        "ci_low": _array(low, known),
+        "ci_high": _array(high, known),
+        "rank": pa.array(rank, mask=~scored),
+        "rank_low": pa.array(rank_low, mask=~known),
+        "rank_high": pa.array(rank_high, mask=~known),
+        **against(best, "best", ("diff_low", "diff_high")),
+        "n_null": pa.array(n_rows - n_values),
+    }
+    schema = _SCHEMA
+    if baseline is not None:
+        values |= against(baseline, "baseline", ("diff_low_to_baseline", "diff_high_to_baseline"))
+        schema = pa.schema([*_SCHEMA, *((name, pa.float64()) for name in _BASELINE_COLUMNS)])
+    table = pa.table(values).select(schema.names).cast(schema).take(pa.array(order))
+
+    by_model = np.ascontiguousarray(replicates[:, order].T)
+    first, second = np.triu_indices(len(models), 1)
+    ends = np.empty((2, len(first)))
+    n = n_clusters[order]
+    for i in range(len(models) - 1):
+        mine = slice(*np.searchsorted(first, [i, i + 1]))
+        ends[:, mine] = expanded_interval((by_model[i] - by_model[i + 1 :]).T, np.minimum(n[i], n[i + 1 :]), confidence)
+    both = known[order][first] & known[order][second]
+    ordered = names.take(pa.array(order))
+    pairs = pa.table(
+        {
+            "metric": pa.array([metric] * len(first), pa.string()),
+            "a": ordered.take(pa.array(first)),
+            "b": ordered.take(pa.array(second)),
+            "diff": _array(mean[order][first] - mean[order][second], scored[order][first] & scored[order][second]),
+            "diff_low": _array(ends[0], both),
+            "diff_high": _array(ends[1], both),
+        },
+        _PAIRS_SCHEMA,
+    )
+    return table, pairs
+
+
+def _mann_whitney(x: Any, y: Any) -> float:
+    """Return the two-sided p-value of Mann and Whitney's test; NaN without SciPy."""
+    try:
+        return float(scipy("stats").mannwhitneyu(x, y).pvalue)
+    except UsageError:
+        return math.nan
+
+
+def _array(values: Any, known: Any) -> pa.Array:
+    return pa.array(values, pa.float64(), mask=~(known & np.isfinite(values)))
 
 
 def _overlap(models: list[str | None], model_codes: Any, cluster_codes: Any, key: str, paired: bool) -> Iterator[str]:
@@ -447,7 +618,7 @@ def _overlap(models: list[str | None], model_codes: Any, cluster_codes: Any, key
         )
 
 
-def _notes(source: _Scores, table: pa.Table, key: str, paired: bool, chosen: bool) -> Iterator[str]:
+def _notes(source: Scores, table: pa.Table, key: str, paired: bool, chosen: bool) -> Iterator[str]:
     rows = table.to_pylist()
     alone = {row["by"] for row in rows if row["n_clusters"] == 1}
     if alone:
@@ -459,7 +630,7 @@ def _notes(source: _Scores, table: pa.Table, key: str, paired: bool, chosen: boo
             yield f"{metric}: no width for {_few(flat)}, whose clusters all have one mean; that is not certainty."
     smallest = min((row["n_clusters"] for row in rows if row["n_clusters"] > 1), default=_FEW_CLUSTERS)
     if smallest < _FEW_CLUSTERS:
-        yield f"Only {smallest} clusters: percentile intervals from so few tend to be too narrow."
+        yield f"Only {smallest} clusters: intervals from so few are rough."
     left_out = sum(row["n_null"] for row in rows)
     if left_out:
         yield f"{left_out:,} {'value is' if left_out == 1 else 'values are'} null and left out (column n_null)."
@@ -500,7 +671,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[list[Any], Any]:
     return names.take(pa.array(order)).to_pylist() + [None] * has_null, place[indices]
 
 
-def _pair_column(source: _Scores, by: str) -> str:
+def _pair_column(source: Scores, by: str) -> str:
     """Choose the column of the clusters as `compare` documents it."""
     # An id that some of the files lack cannot pair their rows.
     everywhere = source.types.keys() - source.lacking.keys()
@@ -512,17 +683,17 @@ def _pair_column(source: _Scores, by: str) -> str:
     return "conversation_id" if "conversation_id" in everywhere else _ROWS
 
 
-def _repeats_across(source: _Scores, by: str, name: str) -> bool:
+def _repeats_across(source: Scores, by: str, name: str) -> bool:
     """Tell whether some id comes up under two models; stops at the first."""
     if pa.types.is_nested(source.types[name]) or pa.types.is_nested(source.types[by]):
         return False
     model_of: dict[Any, int] = {}
     seen: pa.Table | None = None
     for batch in source.batches([by, name], []):
-        names = pc.dictionary_encode(_as_text(batch[by]), null_encoding="encode")
+        names = pc.dictionary_encode(as_text(batch[by]), null_encoding="encode")
         local = [model_of.setdefault(value, len(model_of)) for value in names.dictionary.to_pylist()]
         codes = pa.array(np.asarray(local, dtype=np.int64)[names.indices.to_numpy()])
-        part = pa.table({"id": _as_text(batch[name]), "low": codes, "high": codes})
+        part = pa.table({"id": as_text(batch[name]), "low": codes, "high": codes})
         part = part.filter(pc.is_valid(part["id"]))
         seen = part if seen is None else pa.concat_tables([seen, part])
         seen = (
@@ -539,7 +710,7 @@ _ANSWER = {"role": "assistant", "part": "answer"}
 """Columns that say whose words a row is about, and of which rows a model's means are made."""
 
 
-def _answers(source: _Scores, used: tuple[str, ...]) -> dict[str, int]:
+def _answers(source: Scores, used: tuple[str, ...]) -> dict[str, int]:
     """Return the columns of `_ANSWER` that tell the model's answers from other rows, and how many others there are.
 
     A model is not what its users say, nor what it does not say aloud. A column that serves for something else, or in
@@ -558,16 +729,17 @@ def _answers(source: _Scores, used: tuple[str, ...]) -> dict[str, int]:
 
 
 def _is_answer(batch: pa.RecordBatch, column: str) -> Any:
-    return pc.fill_null(pc.equal(_as_text(batch[column]), _ANSWER[column]), False)
+    return pc.fill_null(pc.equal(as_text(batch[column]), _ANSWER[column]), False)
 
 
-def _add_up(source: _Scores, by: str, key: str, names: list[str], only: Iterable[str] = ()) -> pa.Table:
+def _add_up(source: Scores, by: str, key: str, read: list[_Bound], only: Iterable[str] = ()) -> pa.Table:
     """Add up values per pair of model and cluster: columns by, cluster, rows, sum<i> and count<i> of metric i.
 
     Rows count that are answers as all the columns `only` say.
     """
     labels = list(dict.fromkeys([by, *([] if key == _ROWS else [key]), *only]))
-    totals = ["rows", *(f"{what}{i}" for i in range(len(names)) for what in ("sum", "count"))]
+    totals = ["rows", *(f"{what}{i}" for i in range(len(read)) for what in ("sum", "count"))]
+    names = list(dict.fromkeys(bound.column for bound in read))
     parts: list[pa.Table] = []
     held = merged = seen = 0
 
@@ -587,20 +759,22 @@ def _add_up(source: _Scores, by: str, key: str, names: list[str], only: Iterable
             continue
         position = pa.array(np.arange(seen, seen + batch.num_rows))
         seen += batch.num_rows
-        values: dict[str, Any] = {"by": _as_text(batch[by])}
+        values: dict[str, Any] = {"by": as_text(batch[by])}
         if key == _ROWS:
             values["cluster"] = position
         else:
-            values["cluster"] = _as_text(batch[key])
+            values["cluster"] = as_text(batch[key])
             if values["cluster"].null_count:
                 # NUL keeps the made-up name of a row without id apart from every real one.
                 nul, nothing = pa.scalar("\0", pa.large_string()), pa.scalar("", pa.large_string())
                 alone = pc.binary_join_element_wise(nul, position.cast(pa.large_string()), nothing)
                 values["cluster"] = pc.coalesce(values["cluster"], alone)
         values["rows"] = pa.array(np.ones(batch.num_rows, dtype=np.int64))
-        for i, name in enumerate(names):
-            number = batch[name].cast(pa.float64())
+        for i, bound in enumerate(read):
+            number = batch[bound.column].cast(pa.float64())
             good = pc.fill_null(pc.is_finite(number), False)
+            if bound.condition is not None:
+                number = bound.condition.holds(number).cast(pa.float64())
             values[f"sum{i}"] = pc.if_else(good, number, 0.0)
             values[f"count{i}"] = good.cast(pa.int64())
         parts.append(pa.table(values))
@@ -613,210 +787,3 @@ def _add_up(source: _Scores, by: str, key: str, names: list[str], only: Iterable
         empty = {name: pa.array([], pa.float64()) for name in totals}
         return pa.table({"by": pa.array([], pa.large_string()), "cluster": pa.array([], pa.large_string()), **empty})
     return merge()
-
-
-def _as_text(column: Any) -> Any:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.large_string())
-
-
-@dataclass
-class _Scores:
-    """Score files or a table, readable several times by column."""
-
-    label: str
-    types: dict[str, pa.DataType]
-    batches: Callable[[list[str], list[str]], Iterator[pa.RecordBatch]]  # of (columns of names and ids, metrics)
-    mixed: str = ""
-    lacking: dict[str, str] = field(default_factory=dict)  # column -> first file without it
-
-    def require(self, names: Sequence[str], what: str) -> None:
-        """Raise UsageError if a column is missing, naming those there are."""
-        for name in names:
-            if name in self.types and name not in self.lacking:
-                continue
-            where = self.lacking.get(name, self.label)
-            close = difflib.get_close_matches(name, self.types, n=1)
-            hint = f"; did you mean {close[0]!r}" if close and close[0] != name else ""
-            there = ", ".join(column for column in self.types if self.lacking.get(column) != where)
-            raise UsageError(f"{where} has no column {name!r} ({what}){hint}. The columns are: {there}")
-
-
-def _open(scores: Any) -> _Scores:
-    if isinstance(scores, (str, Path)):
-        return _open_files([scores])
-    if isinstance(scores, (list, tuple)):
-        return _open_files(scores)
-    if isinstance(scores, pa.RecordBatch):
-        table = pa.Table.from_batches([scores])
-    elif hasattr(scores, "__arrow_c_stream__"):
-        table = scores if isinstance(scores, pa.Table) else pa.table(scores)
-    else:
-        raise UsageError(
-            f"cannot compare {type(scores).__name__}: give paths of score files, or a table with the Arrow interface"
-        )
-    return _Scores(
-        "the table",
-        {f.name: f.type for f in table.schema},
-        lambda labels, numbers: iter(
-            table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS)
-        ),
-    )
-
-
-def _open_files(given: Sequence[str | Path]) -> _Scores:
-    files = _find(given)
-    types: dict[str, pa.DataType] = {}
-    columns_of: list[set[str]] = []
-    settings: dict[bytes, Any] = {}
-    differing: dict[str, None] = {}
-    for path in files:
-        schema = _guard(path, partial(_schema, path))
-        columns_of.append(set(schema.names))
-        for column in schema:
-            types.setdefault(column.name, column.type)
-        found = {k: v for k, v in (schema.metadata or {}).items() if k not in (b"ARROW:schema", b"pandas")}
-        for name, value in found.items():
-            if settings.setdefault(name, value) != value:
-                differing.update(dict.fromkeys(_different_settings(name, settings[name], value)))
-    lacking = {name: str(path) for name in types for path, there in zip(files, columns_of) if name not in there}
-
-    def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
-        for path in files:
-            reader = _read(path, labels, numbers)
-            while (batch := _guard(path, partial(next, reader, None))) is not None:
-                yield batch
-
-    label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
-    return _Scores(label, types, batches, ", ".join(differing), lacking)
-
-
-def _different_settings(name: bytes, one: bytes, other: bytes) -> list[str]:
-    """Name what differs between two values of a metadata key, each with both values where they are settings of ours."""
-    try:
-        a, b = json.loads(one), json.loads(other)
-        return [f"{k} ({a.get(k)} and {b.get(k)})" for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
-    except (ValueError, AttributeError):
-        return [name.decode(errors="replace")]
-
-
-def _find(given: Sequence[str | Path]) -> list[Path]:
-    """Return the score files that paths, folders and glob patterns stand for, each once."""
-    files: dict[Path, None] = {}
-    for item in given:
-        path = Path(item)
-        if path.is_file():
-            if path.suffix.lower() not in _FORMATS:
-                raise UsageError(f"{path}: unknown kind of file; score files end in {', '.join(_FORMATS)}")
-            files[path] = None
-            continue
-        if path.is_dir():
-            found = [path]
-        else:
-            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))) if str(item) else []
-            if not found:
-                raise InputError(path, "there is no such file or folder", "check the path")
-        inside = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
-        kept = [f for f in inside if f.is_file() and _is_score_file(f, path if path.is_dir() else None)]
-        if not kept:
-            raise InputError(path, "no score files in it", f"score files end in {', '.join(_FORMATS)}")
-        files.update(dict.fromkeys(kept))
-    if not files:
-        raise UsageError("no score files were given")
-    return list(files)
-
-
-def _is_score_file(path: Path, folder: Path | None) -> bool:
-    parts = path.relative_to(folder).parts if folder else (path.name,)
-    hidden = any(part.startswith((".", "_")) for part in parts)
-    return not hidden and path.suffix.lower() in _FORMATS and not path.name.endswith(".errors.jsonl")
-
-
-def _guard(path: Path, action: Callable[[], Any]) -> Any:
-    try:
-        return action()
-    except AffectcoreError:
-        raise
-    except (pa.ArrowException, OSError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise InputError(path, reason, "is it a complete score file? Score the dump again or leave it out") from error
-
-
-def _schema(path: Path) -> pa.Schema:
-    kind = _FORMATS[path.suffix.lower()]
-    if path.stat().st_size == 0:
-        raise InputError(path, "the file is empty", "score the dump again or leave it out")
-    if kind == "parquet":
-        import pyarrow.parquet as pq
-
-        return pq.read_schema(path)
-    if kind == "ipc":
-        with _ipc(path) as reader:
-            return reader.schema
-    with _text_reader(path, kind, None) as reader:
-        return reader.schema
-
-
-def _read(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
-    columns = list(dict.fromkeys([*labels, *numbers]))
-    kind = _FORMATS[path.suffix.lower()]
-    if kind == "parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
-    elif kind == "ipc":
-        with _ipc(path) as reader:
-            whole = (
-                (reader.get_batch(i) for i in range(reader.num_record_batches))
-                if isinstance(reader, pa.ipc.RecordBatchFileReader)
-                else reader
-            )
-            for batch in whole:
-                yield batch.select(columns)
-    else:
-        with _text_reader(path, kind, (labels, numbers)) as reader:
-            for batch in reader:
-                yield batch.select(columns)
-
-
-def _ipc(path: Path) -> Any:
-    # A memory map reads the needed columns only. Both flavours of the format use the same file extensions.
-    with path.open("rb") as file:
-        magic = file.read(6)
-    return (
-        pa.ipc.open_file(pa.memory_map(str(path)))
-        if magic == b"ARROW1"
-        else pa.ipc.open_stream(pa.memory_map(str(path)))
-    )
-
-
-def _text_reader(path: Path, kind: str, wanted: tuple[list[str], list[str]] | None) -> Any:
-    """Open JSONL or CSV for streaming; `wanted` are the columns to parse, those of names or ids and the metrics.
-
-    Metrics are read as float64: by its first values alone, a metric could pass for a column of integers.
-    """
-    labels, numbers = wanted or ([], [])
-    if kind == "jsonl":
-        import pyarrow.json as pj
-
-        parse = pj.ParseOptions()
-        if wanted is not None:
-            with pj.open_json(path) as first:
-                types = {f.name: pa.string() if pa.types.is_null(f.type) else f.type for f in first.schema}
-            schema = {**{name: types[name] for name in labels}, **{name: pa.float64() for name in numbers}}
-            parse = pj.ParseOptions(explicit_schema=pa.schema(schema), unexpected_field_behavior="ignore")
-        return pj.open_json(path, read_options=pj.ReadOptions(block_size=1 << 24), parse_options=parse)
-    import pyarrow.csv as pv
-
-    convert = pv.ConvertOptions(strings_can_be_null=True)
-    if wanted is not None:
-        kinds = {**{name: pa.string() for name in labels}, **{name: pa.float64() for name in numbers}}
-        convert = pv.ConvertOptions(include_columns=list(kinds), column_types=kinds, strings_can_be_null=True)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    return pv.open_csv(
-        path,
-        parse_options=pv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=convert,
-    )

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from affectcore.cli.console import err, give_memory_back, out, split_names
-from affectcore.errors import OutputError, UsageError
+from affectcore.cli.console import err, give_memory_back, out, split_names, write_whole
+from affectcore.errors import EXIT_FAILED, UsageError
 
 _WRITERS = {".json": "to_json", ".csv": "to_csv", ".md": "to_markdown"}
+_ENDINGS = (*_WRITERS, ".parquet", ".html")
 
 
 def compare(
@@ -31,7 +32,79 @@ def compare(
             metavar="NAME",
             envvar="AFFECTCORE_METRIC",
             help="Metric, group or any numeric column; can be given several times or with commas.",
-            show_default="vader_compound",
+            show_default="those of --preset, else vader_compound",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar="AFFECTCORE_PRESET",
+            help="Metrics for a question: least-depressed, stability, safety or warmth.",
+            show_default=False,
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            envvar="AFFECTCORE_WHERE",
+            help="Only rows that meet it, such as dataset=mt-bench or 'turn<=3'; can be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            envvar="AFFECTCORE_BASELINE",
+            help="Also report every model's difference to this one.",
+            show_default=False,
+        ),
+    ] = None,
+    facet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL",
+            envvar="AFFECTCORE_FACET",
+            help="Compare once more for each value of this column.",
+            show_default=False,
+        ),
+    ] = None,
+    cost: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="AFFECTCORE_COST",
+            help="CSV file with models and their prices or sizes: shows who is on the frontier.",
+            show_default=False,
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCORES",
+            envvar="AFFECTCORE_AGAINST",
+            help="Earlier scores of the same texts: shows what moved since, and ends with exit code 1 if a metric got "
+            "worse.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            envvar="AFFECTCORE_TOLERANCE",
+            help="How much worse than --against a mean may get.",
+        ),
+    ] = 0.0,
+    dump: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="AFFECTCORE_DUMP",
+            help="The dump that was scored, for the texts that an .html report shows.",
+            show_default="a column text of the scores",
         ),
     ] = None,
     pair_by: Annotated[
@@ -70,51 +143,87 @@ def compare(
             "-o",
             metavar="FILE",
             envvar="AFFECTCORE_REPORT",
-            help="Also write the result to a .json, .csv or .md file, replacing it.",
+            help="Also write the result to a file, replacing it: a page with charts (.html), or numbers (.json, .csv, "
+            ".parquet, .md).",
             show_default="standard output only",
         ),
     ] = None,
 ) -> None:
     """Rank models by their mean scores, with intervals that respect repeated prompts."""
-    if report is not None and report.suffix.lower() not in _WRITERS:
-        raise UsageError(f"{report}: unknown kind of report; known are {', '.join(_WRITERS)}")
+    if report is not None and report.suffix.lower() not in _ENDINGS:
+        raise UsageError(f"{report}: unknown kind of report; known are {', '.join(_ENDINGS)}")
     give_memory_back()
+    from affectcore.comparison import columns
     from affectcore.comparison import compare as run
+    from affectcore.presets import preset as named
 
     chosen: Any = order
+    question = None if preset is None else named(preset)
+    names: Any = split_names(metric)
+    if question is not None and not names:
+        names = question.present(columns(list(scores)))
+    conditions = list(where or ())
     result = run(
         list(scores),
         by,
-        split_names(metric),
+        names,
         pair_by,
         order=chosen,
+        where=conditions,
+        baseline=baseline,
+        facet=facet,
         n_resamples=resamples,
         seed=seed,
         confidence=confidence,
     )
+    found = None
+    if cost is not None:
+        from affectcore.frontier import frontier
+
+        found = frontier(result, cost)
+    gate = None
+    if against is not None:
+        from affectcore.stability import against as moved
+
+        gate = moved(
+            list(scores), list(against), by, result.metrics, pair_by, where=conditions, tolerance=tolerance,
+            seed=seed, confidence=confidence,
+        )  # fmt: skip
     if report is not None:
-        _write(report, getattr(result, _WRITERS[report.suffix.lower()])())
+        _report(report, result, list(scores), list(dump or ()), question, found)
+    if question is not None:
+        out().print(question.question, style="bold")
     out().print(result.to_rich())
+    if found is not None:
+        from affectcore.report.table import costs
+
+        out().print(costs(found))
+    if gate is not None:
+        from affectcore.report.table import moves
+
+        out().print(moves(gate))
     if report is not None:
         err().print(f"wrote {report}")
+    if gate is not None and gate.failed:
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file so that it is there as a whole or not at all."""
-    import os
-    import tempfile
+def _report(path: Path, result: Any, scores: list[str], dump: list[str], question: Any, found: Any) -> None:
+    """Write the result in the form that the file's ending names."""
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        import io
 
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(name).chmod(0o666 & ~mask)  # a temporary file is private, a report is as open as any other file
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another place with -o") from error
+        import pyarrow.parquet as pq
+
+        target = io.BytesIO()
+        pq.write_table(result.with_facets(), target)
+        write_whole(path, target.getvalue())
+    elif ending == ".html":
+        from affectcore.report.build import build
+        from affectcore.report.html import render
+
+        thresholds = {} if question is None else question.thresholds
+        write_whole(path, render(build(result, scores, dump=dump, thresholds=thresholds, frontier=found)))
+    else:
+        write_whole(path, getattr(result, _WRITERS[ending])())

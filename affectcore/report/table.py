@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
 
     from affectcore.comparison import Comparison
+    from affectcore.frontier import Frontier
+    from affectcore.stability import Gate
 
-__all__ = ["Leaderboard", "csv_text", "markdown", "plain", "shorten", "strip"]
+__all__ = ["Leaderboard", "costs", "csv_text", "markdown", "moves", "plain", "shorten", "strip"]
 
 _STRIP = 20  # characters of the interval strip; it shrinks to _STRIP_LEAST before names are shortened
 _STRIP_LEAST = 12
@@ -108,15 +111,15 @@ class Leaderboard:
         self.comparison = comparison
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield one table per metric and the footer."""
+        """Yield one table per metric and facet, and the footer."""
         from rich.text import Text
 
         ascii_only = options.ascii_only
-        for number, (metric, rows) in enumerate(_by_metric(self.comparison)):
+        for number, (title, comparison, rows) in enumerate(_tables(self.comparison)):
             if number:
                 yield Text("")
-            yield Text(_title(self.comparison, metric), style="bold")
-            for line in _lines(self.comparison, rows, options.max_width, ascii_only):
+            yield Text(title, style="bold")
+            for line in _lines(comparison, rows, options.max_width, ascii_only):
                 yield Text(line, no_wrap=True, overflow="crop")
         yield Text("")
         for line in _footer(self.comparison):
@@ -134,33 +137,41 @@ def plain(comparison: Comparison, width: int = 80) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Render the leaderboard as Markdown: a table per metric, the method below, a final line feed."""
+    """Render the leaderboard as Markdown: a table per metric and facet, the method below, a final line feed."""
     lines: list[str] = []
     confidence = f"{comparison.confidence * 100:g}%"
-    for metric, rows in _by_metric(comparison):
+    base = comparison.baseline is not None
+    for title, part, rows in _tables(comparison):
         digits = _decimals(rows)
-        lines += [f"**{_title(comparison, metric)}**", ""]
+        lines += [f"**{title}**", ""]
         head = [
             "rank",
-            comparison.by,
+            part.by,
             "mean",
             f"{confidence} interval",
+            *(["difference to baseline"] if base else []),
             "difference to first",
+            "Cohen's d",
+            "Cliff's delta",
+            "p (Holm)",
             "rank interval",
             "n",
             "null",
         ]
         lines.append(f"| {' | '.join(_cell(h) for h in head)} |")
-        lines.append("|---:|:---|---:|:---|:---|:---|---:|---:|")
+        lines.append(f"|---:|:---|---:|:---|:---|{':---|' if base else ''}---:|---:|---:|:---|---:|---:|")
         for row in rows:
-            first = row["diff_low"] is None and row["diff_to_best"] in (None, 0)
-            change = "" if first else f"{_number(row['diff_to_best'], digits, sign=True)} "
+            to = "baseline" if base else "best"
             cells = [
                 _whole(row["rank"]),
                 _cell(_name(row)),
                 _number(row["mean"], digits),
                 _range(row["ci_low"], row["ci_high"], digits),
-                (change + _range(row["diff_low"], row["diff_high"], digits)).strip(),
+                *([_change(row, "diff_to_baseline", "_to_baseline", digits)] if base else []),
+                _change(row, "diff_to_best", "", digits),
+                _number(row[f"d_to_{to}"], 2, sign=True),
+                _number(row[f"delta_to_{to}"], 2, sign=True),
+                _p(row[f"p_holm_to_{to}"]),
                 _rank_range(row, "–"),
                 f"{row['n']:,}",
                 f"{row['n_null']:,}",
@@ -182,9 +193,84 @@ def csv_text(table: pa.Table) -> str:
     return target.getvalue()
 
 
-def _by_metric(comparison: Comparison) -> list[tuple[str, list[dict[str, Any]]]]:
-    rows = comparison.table.to_pylist()
-    return [(metric, [row for row in rows if row["metric"] == metric]) for metric in comparison.metrics]
+def costs(found: Frontier) -> RenderableType:
+    """Return a frontier as a rich renderable: per metric, models from cheap to dear, the frontier marked."""
+    table = _grid(
+        ("metric", "left"), ("model", "left"), ("mean", "right"), (found.label, "right"), ("frontier", "left")
+    )
+    for row in found.table.to_pylist():
+        mark = "yes" if row["on_frontier"] else ""
+        table.add_row(*map(_plain, (row["metric"], _name(row), f"{row['mean']:.4g}", f"{row['cost']:g}", mark)))
+    return _with_notes(table, found.notes)
+
+
+def moves(gate: Gate) -> RenderableType:
+    """Return what moved since earlier scores as a rich renderable, what got worse marked."""
+    table = _grid(("metric", "left"), ("model", "left"), ("old", "right"), ("new", "right"), ("change", "right"),
+                  ("95% interval", "left"), ("p", "right"), ("", "left"))  # fmt: skip
+    for row in gate.table.to_pylist():
+        digits = _decimals([{"ci_low": row["diff_low"], "ci_high": row["diff_high"], "mean": row["diff"]}])
+        cells = (
+            row["metric"],
+            _name(row),
+            _number(row["old"], digits),
+            _number(row["new"], digits),
+            _number(row["diff"], digits, sign=True),
+            _range(row["diff_low"], row["diff_high"], digits),
+            _p(row["p_holm"]),
+            "worse" if row["worse"] else "",
+        )
+        table.add_row(*map(_plain, cells))
+    return _with_notes(table, gate.notes)
+
+
+def _grid(*heads: tuple[str, Literal["left", "right"]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head, justify in heads:
+        table.add_column(_plain(head), justify=justify, overflow="fold")
+    return table
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else "\ufffd" for c in text))  # neither markup nor control characters
+
+
+def _with_notes(table: Table, notes: Sequence[str]) -> RenderableType:
+    from rich.console import Group
+
+    return Group(table, *map(_plain, notes))
+
+
+def _tables(comparison: Comparison) -> list[tuple[str, Comparison, list[dict[str, Any]]]]:
+    """Return title, comparison and rows of each metric, of all rows and then by facet."""
+    parts: list[tuple[str, Comparison]] = [("", comparison)]
+    for value, part in comparison.facets.items():
+        parts.append((f"{comparison.facet} = {_NO_NAME if value is None else ' '.join(value.split())}; ", part))
+    found = []
+    for prefix, part in parts:
+        rows = part.table.to_pylist()
+        for metric in part.metrics:
+            found.append((prefix + _title(part, metric), part, [row for row in rows if row["metric"] == metric]))
+    return found
+
+
+def _change(row: dict[str, Any], name: str, suffix: str, digits: int) -> str:
+    """Write a difference and its interval; nothing of a model and itself."""
+    low, high = row[f"diff_low{suffix}"], row[f"diff_high{suffix}"]
+    if low is None and row[name] in (None, 0):
+        return ""
+    return f"{_number(row[name], digits, sign=True)} {_range(low, high, digits)}".strip()
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _title(comparison: Comparison, metric: str) -> str:
@@ -198,7 +284,14 @@ def _title(comparison: Comparison, metric: str) -> str:
 
 
 def _footer(comparison: Comparison) -> list[str]:
-    return [f"{comparison.method}.", *comparison.notes]
+    notes = [f"{comparison.method}."]
+    if comparison.baseline is not None:
+        notes.append(
+            f"to base: difference to {shorten(comparison.baseline, 60)}; p: that of a sign-flip permutation test, "
+            "corrected for the number of models (Holm)."
+        )
+    return [*notes, *comparison.notes, *(f"{value}: {note}" for value, part in comparison.facets.items()
+            for note in part.notes)]  # fmt: skip
 
 
 def _decimals(rows: Sequence[dict[str, Any]]) -> int:
@@ -258,6 +351,12 @@ def _lines(comparison: Comparison, rows: list[dict[str, Any]], width: int, ascii
         ("rank", "right", [_rank_range(row, dash) for row in rows]),
         ("n", "right", [f"{row['n']:,}" for row in rows]),
     ]
+    if comparison.baseline is not None:
+        change = [
+            "" if row["by"] == comparison.baseline else _number(row["diff_to_baseline"], digits, sign=True)
+            for row in rows
+        ]
+        columns += [("to base", "right", change), ("p", "right", [_p(row["p_holm_to_baseline"]) for row in rows])]
     columns[3][2].extend(_range(row["ci_low"], row["ci_high"], digits) for row in rows)
     if any(row["n_null"] for row in rows):
         columns.append(("null", "right", [f"{row['n_null']:,}" for row in rows]))

@@ -5,17 +5,13 @@ replicate draws as many clusters as there are, with replacement, and takes the r
 per model. All models and metrics of a replicate see the same draw: a difference between two models is then taken prompt
 by prompt, and its interval is not widened by prompts that are hard for both.
 
-The draw is exact: cluster weights follow Multinomial(C, 1/C). A large number of clusters is cut into blocks that stay
-in the processor's cache; block totals are drawn first (multinomial), then the clusters inside each block (uniform),
-which is the same distribution.
+`kernels/resample` draws and adds up: cluster weights follow Multinomial(C, 1/C), from counter-based random numbers, so
+replicates can be computed in any order, on any number of threads.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from affectcore.errors import UsageError
+from affectcore.kernels import resample
 from affectcore.settings import usable_cores
 
 __all__ = ["Bootstrap", "cluster_bootstrap", "interval", "rank_interval", "ranks"]
@@ -31,9 +28,8 @@ __all__ = ["Bootstrap", "cluster_bootstrap", "interval", "rank_interval", "ranks
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_BLOCK = 1 << 16  # clusters worked on at a time: their numbers fit 16 bits, which NumPy draws and counts fastest
-_BLOCK_BYTES = 32 << 20  # upper limit of the dense table of one block
-_CHUNK = 16  # replicates per task; fixed, because each task has its own random stream
+_CHUNK = 64  # replicates a task: as many as the kernel adds up side by side
+_TABLE_BYTES = 256 << 20  # models are taken together as long as their table stays below
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,10 @@ def cluster_bootstrap(
 ) -> Bootstrap:
     """Resample clusters and return the replicated mean of every model.
 
-    The input has one cell per pair of model and cluster. Time is proportional to clusters x `n_resamples`, about five
-    to ten nanoseconds each on one core; memory is that of the cells, the replicates and a few MiB per thread.
+    The input has one cell per pair of model and cluster. Time is proportional to clusters x `n_resamples`: one or two
+    nanoseconds each on one core, and about a tenth of one per model and metric. Memory is that of the cells and the
+    replicates, and besides at most 256 MiB for a dense table of some models (more if that is too little for one) and 64
+    MiB per thread.
 
     Parameters
     ----------
@@ -93,7 +91,7 @@ def cluster_bootstrap(
     n_resamples
         Number of replicates.
     seed
-        Seed of the draws: same input, same seed, same replicates, whatever the number of threads.
+        Seed of the draws: same input, same seed, same replicates to the last bit, whatever the number of threads.
     threads
         Threads to use; by default the usable cores.
 
@@ -143,38 +141,25 @@ def cluster_bootstrap(
     np.add.at(present, model_codes, (c > 0).astype(np.int64))
 
     shared = n_clusters < len(s)
-    rep_s, rep_c = np.zeros((2, n_resamples, models, n_metrics))
+    replicates = np.full((n_resamples, models, n_metrics), np.nan)
     if shared:
-        starts = np.append(np.flatnonzero(new_cluster), len(s))
-
-        def dense(low: int, high: int) -> Floats:
-            cells = slice(starts[low], starts[high])
-            table = np.zeros((high - low, 2, models, n_metrics))
-            table[cluster_codes[cells] - low, 0, model_codes[cells]] = s[cells]
-            table[cluster_codes[cells] - low, 1, model_codes[cells]] = c[cells]
-            return table.reshape(high - low, -1)
-
-        both = _resampled_totals(dense, n_clusters, 2 * models * n_metrics, n_resamples, seed, 0, threads)
-        rep_s, rep_c = np.moveaxis(both.reshape(n_resamples, 2, models, n_metrics), 1, 0)
+        # Parts see the same draws: stream 0.
+        width = max(1, _TABLE_BYTES // (16 * n_clusters * n_metrics))
+        for low in range(0, models, width):
+            part = slice(low, low + width)
+            inside = (low <= model_codes) & (model_codes < low + width)
+            at = cluster_codes[inside], model_codes[inside] - low
+            table = np.zeros((n_clusters, 2, min(width, models - low), n_metrics))
+            table[at[0], 0, at[1]], table[at[0], 1, at[1]] = s[inside], c[inside]
+            replicates[:, part] = _replicated_means(table, n_resamples, seed, 0, threads)
     else:
-        # No cluster has two models, so nothing pairs them: each model is a sample of its own.
+        # No cluster has two models, so nothing pairs them: each model is a sample of its own, with a stream of its own.
         by_model = np.argsort(model_codes, kind="stable")
-        ends = np.cumsum(np.bincount(model_codes, minlength=models))
-        for code in range(models):
-            rows = by_model[ends[code - 1] if code else 0 : ends[code]]
+        for code, rows in enumerate(np.split(by_model, np.cumsum(np.bincount(model_codes, minlength=models))[:-1])):
             if len(rows):
-                table = np.concatenate([s[rows], c[rows]], axis=1)
-                both = _resampled_totals(
-                    lambda low, high, table=table: table[low:high],
-                    len(rows),
-                    2 * n_metrics,
-                    n_resamples,
-                    seed,
-                    code + 1,
-                    threads,
-                )
-                rep_s[:, code], rep_c[:, code] = both[:, :n_metrics], both[:, n_metrics:]
-    return Bootstrap(_ratio(total_s, total_c), total_c.astype(np.int64), present, _ratio(rep_s, rep_c), shared)
+                table = np.stack([s[rows], c[rows]], axis=1)
+                replicates[:, code] = _replicated_means(table, n_resamples, seed, code + 1, threads)
+    return Bootstrap(_ratio(total_s, total_c), total_c.astype(np.int64), present, replicates, shared)
 
 
 def _ratio(sums: Floats, counts: Floats) -> Floats:
@@ -182,55 +167,28 @@ def _ratio(sums: Floats, counts: Floats) -> Floats:
     return mean
 
 
-def _resampled_totals(
-    block_of: Callable[..., Floats],
-    n_clusters: int,
-    width: int,
-    n_resamples: int,
-    seed: int,
-    stream: int,
-    threads: int | None,
-) -> Floats:
-    """Return the column sums of `n_resamples` draws of `n_clusters` rows, shape (resamples, width)."""
-    size = max(64, min(_BLOCK, _BLOCK_BYTES // (8 * width)))
-    edges = [*range(0, n_clusters, size), n_clusters]
-    sizes = np.diff(edges)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))
-    draws = rng.multinomial(n_clusters, sizes / n_clusters, size=n_resamples)
-    totals = np.zeros((n_resamples, width))
-    chunks = range(0, n_resamples, _CHUNK)
+def _replicated_means(table: Floats, n_resamples: int, seed: int, stream: int, threads: int | None) -> Floats:
+    """Return means (resamples, ...) of clusters drawn from a table (clusters, 2, ...) of sums and counts."""
+    # SeedSequence takes seeds of any size, and gives streams keys that have nothing in common.
+    key = int(np.random.SeedSequence(seed, spawn_key=(stream,)).generate_state(1, np.uint64)[0])
+    values = table.reshape(len(table), -1)
+    means = np.empty((n_resamples, *table.shape[2:]))
 
-    def work(block: int, table: Floats, first: int) -> None:
-        rows = range(first, min(first + _CHUNK, n_resamples))
-        key = np.random.SeedSequence(seed, spawn_key=(stream, block, first // _CHUNK))
-        local = np.random.default_rng(key)
-        weights = np.empty((len(rows), len(table)))
-        for i, row in enumerate(rows):
-            picks = local.integers(0, len(table), size=draws[row, block], dtype=np.uint16)
-            weights[i] = np.bincount(picks, minlength=len(table))
-        totals[first : first + len(rows)] += weights @ table
+    def work(first: int) -> None:
+        # The kernel lets go of the interpreter lock; a replicate depends on its number alone.
+        part = means[first : first + _CHUNK]
+        totals = resample.resample(values, len(part), key, first).reshape(len(part), *table.shape[1:])
+        part[:] = _ratio(totals[:, 0], totals[:, 1])
 
-    stop = threading.Event()
-
-    def share(block: int, table: Floats, firsts: Iterator[int]) -> None:
-        for first in firsts:
-            if stop.is_set():
-                return
-            work(block, table, first)
-
-    # NumPy lets go of the interpreter lock while it draws and multiplies. Each chunk owns its rows of totals, so which
-    # thread takes it does not matter. The event lets Ctrl-C end the threads instead of waiting for them.
-    count = min(threads or usable_cores(), len(chunks))
-    with ThreadPoolExecutor(count) as pool:
+    firsts = range(0, n_resamples, _CHUNK)
+    with ThreadPoolExecutor(min(threads or usable_cores(), len(firsts))) as pool:
         try:
-            for block, (low, high) in enumerate(itertools.pairwise(edges)):
-                table, firsts = block_of(low, high), iter(chunks)
-                for task in [pool.submit(share, block, table, firsts) for _ in range(count)]:
-                    task.result()
+            for _ in pool.map(work, firsts):
+                pass
         except BaseException:
-            stop.set()
+            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for what runs, not for the rest
             raise
-    return totals
+    return means
 
 
 def interval(replicates: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]:

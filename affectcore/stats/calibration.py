@@ -133,7 +133,9 @@ def log_loss(scores: ArrayLike, y: ArrayLike, kind: str) -> Floats:
     return np.asarray(((p - np.asarray(y, np.float64)) ** 2).mean(axis=1))
 
 
-def platt(logits: ArrayLike, y: ArrayLike, *, prior: float = _PRIOR) -> tuple[Floats, Floats]:
+def platt(
+    logits: ArrayLike, y: ArrayLike, *, prior: float = _PRIOR, weight: ArrayLike = 1.0
+) -> tuple[Floats, Floats]:
     """Fit scale and shift of every label by penalized maximum likelihood.
 
     Parameters
@@ -144,6 +146,8 @@ def platt(logits: ArrayLike, y: ArrayLike, *, prior: float = _PRIOR) -> tuple[Fl
         0 or 1, shape (n, k).
     prior
         Strength of the pull towards scale 1 and shift 0: without positives, a label's shift still stays finite.
+    weight
+        Weight of rows, shape (n, 1), or of all.
 
     Returns
     -------
@@ -151,18 +155,19 @@ def platt(logits: ArrayLike, y: ArrayLike, *, prior: float = _PRIOR) -> tuple[Fl
         Shape (k,), float64; scale is at least 0.05.
     """
     z, t = np.asarray(logits, np.float64), np.asarray(y, np.float64)
+    of = np.asarray(weight, np.float64)
     k = z.shape[1]
     a, b = np.ones(k), np.zeros(k)
 
     def value(a: Floats, b: Floats) -> Floats:
         u = a * z + b
-        fit = (np.logaddexp(0, u) - t * u).sum(axis=0)
+        fit = (of * (np.logaddexp(0, u) - t * u)).sum(axis=0)
         return np.asarray(fit + prior / 2 * ((a - 1) ** 2 + b**2))
 
     now = value(a, b)
     for _ in range(100):
         p = activate(z, "multi_label", a, b)
-        w, g = p * (1 - p), p - t
+        w, g = of * p * (1 - p), of * (p - t)
         ga, gb = (g * z).sum(axis=0) + prior * (a - 1), g.sum(axis=0) + prior * b
         haa, hab, hbb = (w * z * z).sum(axis=0) + prior, (w * z).sum(axis=0), w.sum(axis=0) + prior
         det = haa * hbb - hab**2

@@ -317,8 +317,8 @@ def package_mini(teacher: Path, folder: Path, out: Path, found: dict[str, Any]) 
         thresholds = None if head.kind == "regression" else head.thresholds
         results.append(evaluate(scores, test[name].y, kind=head.kind, labels=head.labels, thresholds=thresholds))
         parts.append(described(head, results[-1], training["settings"]))
-    tone = [np.concatenate([part, arrays[f"heads.tone.{kind}"]]) for part, kind in ((weight.T, "weight"), (bias, "bias"))]
-    parts += tone_heads(tone[0].T, tone[1], found)
+    weight = np.concatenate([weight, arrays["heads.tone.weight"].T], 1)
+    parts += tone_heads(weight, np.concatenate([bias, arrays["heads.tone.bias"]]), found)
     packed: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if not name.startswith("encoder."):

@@ -43,6 +43,7 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
     wordpiece = importlib.import_module("affectcore.kernels.wordpiece.gpu")
     segments = importlib.import_module("affectcore.kernels.segments.gpu")
     dynamics = importlib.import_module("affectcore.kernels.dynamics.gpu")
+    resample = importlib.import_module("affectcore.kernels.resample.gpu")
     stream = {"ids": INT32, "flags": BYTES, "offsets": INT64}
     out: dict[str, tuple[Any, dict[str, str], dict[str, Any], int]] = {
         "words.count": (words._count_kernel, {**TEXT, "n_words": INT64}, {"BLOCK": words.BLOCK}, words.WARPS),
@@ -275,6 +276,20 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
             dynamics.constants(k),
             1,
         )
+    draws = {"n": "i32", "seed": "i64", "first": "i32"}
+    out["resample.counts"] = (
+        resample._count_kernel,
+        {"out": INT32, **draws, "tiles": "i32"},
+        {"CALLS": resample.CALLS},
+        resample.WARPS,
+    )
+    for k in (1, 2, 4, 9120):
+        out[f"resample.resample.{k}"] = (
+            resample._resample_kernel,
+            {"values": DOUBLE, "out": DOUBLE, **draws, "k": "i32"},
+            resample.constants(k),
+            resample.WARPS,
+        )
     for write in (False, True):
         step = "write" if write else "count"
         out[f"segments.segments.{step}"] = (
@@ -307,7 +322,7 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any], int]]:
             {"WRITE": write},
             1,
         )
-    modules = (words, tone, wordpiece, bag, activations, segments, dynamics)
+    modules = (words, tone, wordpiece, bag, activations, segments, dynamics, resample)
     kernels = {f.fn.__name__ for m in modules for f in vars(m).values() if isinstance(f, JITFunction)}
     missing = {k for k in kernels if k.endswith("_kernel")} - {case[0].fn.__name__ for case in out.values()}
     if missing:

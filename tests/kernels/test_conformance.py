@@ -1,6 +1,7 @@
 """Every op that takes texts on every backend, on the same inputs: the reference says what is right.
 
-The same for the other families: test_bag.py, test_activations.py, test_dynamics.py and test_encoder_conformance.py.
+The same for the other families: test_bag.py, test_activations.py, test_dynamics.py, test_resample.py and
+test_encoder_conformance.py.
 """
 
 from __future__ import annotations

@@ -16,11 +16,12 @@ import pytest
 import affectcore
 from affectcore.comparison import Comparison, columns, compare
 from affectcore.errors import InputError, UsageError
-from affectcore.stats import cluster_bootstrap, interval
+from affectcore.stats import cluster_bootstrap
+from affectcore.stats.rates import expanded_interval
 
 COLUMNS = [
     *("by", "metric", "n", "n_clusters", "mean", "ci_low", "ci_high", "rank", "rank_low", "rank_high"),
-    *("diff_to_best", "diff_low", "diff_high", "n_null"),
+    *("diff_to_best", "diff_low", "diff_high", "n_null", "d_to_best", "delta_to_best", "p_to_best", "p_holm_to_best"),
 ]
 
 
@@ -61,8 +62,8 @@ def test_numbers_are_the_means_and_the_paired_bootstrap() -> None:
     model, cluster = (a.ravel() for a in np.indices((3, 40)))
     cells = (values.sum(axis=2).ravel(), np.full(120, 2), cluster, model)
     replicates = cluster_bootstrap(*cells, seed=4).replicates[:, :, 0]
-    low, high = interval(replicates)
-    gap_low, gap_high = interval(replicates[:, 0] - replicates[:, 2])
+    low, high = expanded_interval(replicates, 40)
+    gap_low, gap_high = expanded_interval(replicates[:, 0] - replicates[:, 2], 40)
     rows = rows_of(result)
     assert list(rows) == ["m2", "m1", "m0"]
     for m in range(3):
@@ -245,7 +246,7 @@ def test_models_that_were_not_asked_the_same_are_pointed_out() -> None:
 
 
 def test_few_clusters_are_pointed_out() -> None:
-    assert any("Only 12 clusters" in note for note in compare(scores(prompts=12)).notes)
+    assert any("Only 8 clusters" in note for note in compare(scores(prompts=8)).notes)
     assert compare(scores(prompts=40)).notes == ()
 
 
@@ -375,7 +376,7 @@ def test_json_csv_and_markdown_carry_all_of_it() -> None:
     assert rows[0]["diff_low"] == ""
     lines = result.to_markdown().splitlines()
     assert sum(line.startswith("|") for line in lines) == 2 * (2 + 3)
-    assert {line.count("|") for line in lines if line.startswith("|")} == {9}
+    assert {line.count("|") for line in lines if line.startswith("|")} == {12}
     assert "2,000 bootstrap replicates, seed 3" in lines[-1]
 
 

@@ -42,7 +42,7 @@ def test_fits_80_columns(scale: float) -> None:
     assert "30 clusters (by prompt_id, paired across models); 200 bootstrap replicates, seed 0" in " ".join(
         text.split()
     )
-    assert "95% percentile intervals" in " ".join(text.split())
+    assert "95% expanded percentile intervals" in " ".join(text.split())
 
 
 def test_names_are_whole_where_there_is_room() -> None:

@@ -1,0 +1,368 @@
+"""Scores as they come back: Parquet, Arrow IPC, JSONL and CSV files, or a table, read by column and by batch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from affectcore.errors import AffectcoreError, InputError, UsageError
+
+__all__ = ["Condition", "Scores", "as_text", "open_scores"]
+
+_BATCH_ROWS = 1 << 16
+_FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "ipc",
+    ".feather": "ipc",
+    ".ipc": "ipc",
+    ".arrows": "ipc",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+
+
+def as_text(column: Any) -> Any:
+    """Return an array as `large_string`: names and ids compare as text, whatever their type."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.large_string())
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "!=": pc.not_equal,
+    ">=": pc.greater_equal,
+    "<=": pc.less_equal,
+    "==": pc.equal,
+    "=": pc.equal,
+    ">": pc.greater,
+    "<": pc.less,
+}
+_CONDITION = re.compile(rf"(.+?)\s*({'|'.join(map(re.escape, _OPERATORS))})\s*(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What rows must have in a column, such as ``dataset=mt-bench`` or ``distress>=0.5``; nulls never do.
+
+    ``=`` and ``!=`` compare numbers where the column holds numbers, else text; the others compare numbers. The value
+    None, with ``=``, asks for nulls.
+    """
+
+    column: str
+    operator: str
+    value: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Read a condition.
+
+        Raises
+        ------
+        UsageError
+            If there is no operator in it.
+        """
+        found = _CONDITION.fullmatch(text.strip())
+        if not found:
+            raise UsageError(f"{text!r} is no condition: write COLUMN=VALUE, or one of {' '.join(_OPERATORS)}")
+        return cls(*found.groups())
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it compares sizes, which only numbers have here."""
+        return self.operator in (">=", "<=", ">", "<")
+
+    def number(self) -> float:
+        """Return the value as a number."""
+        try:
+            return float(self.value or "")
+        except ValueError:
+            raise UsageError(
+                f"{self.column}{self.operator}{self.value}: {self.value!r} is no number, as {self.column} is"
+            ) from None
+
+    def holds(self, column: Any) -> Any:
+        """Return for each value of a column whether it meets the condition: bool, never null."""
+        if self.value is None:
+            return pc.is_null(column)
+        if _is_number(column.type):
+            met = _OPERATORS[self.operator](column.cast(pa.float64()), self.number())
+        elif self.ordered:
+            met = _OPERATORS[self.operator](_as_number(column, self), self.number())
+        else:
+            met = _OPERATORS[self.operator](as_text(column), pa.scalar(self.value, pa.large_string()))
+        return pc.fill_null(met, False)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _as_number(column: Any, condition: Condition) -> Any:
+    try:
+        return as_text(column).cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        raise UsageError(f"column {condition.column!r} holds text, not numbers to compare sizes of: {error}") from None
+
+
+@dataclass
+class Scores:
+    """Score files or a table, readable several times by column."""
+
+    label: str
+    types: dict[str, pa.DataType]
+    batches: Callable[[list[str], list[str]], Iterator[pa.RecordBatch]]  # of (columns of names and ids, metrics)
+    mixed: str = ""
+    lacking: dict[str, str] = field(default_factory=dict)  # column -> first file without it
+
+    def require(self, names: Sequence[str], what: str) -> None:
+        """Raise UsageError if a column is missing, naming those there are."""
+        for name in names:
+            if name in self.types and name not in self.lacking:
+                continue
+            where = self.lacking.get(name, self.label)
+            close = difflib.get_close_matches(name, self.types, n=1)
+            hint = f"; did you mean {close[0]!r}" if close and close[0] != name else ""
+            there = ", ".join(column for column in self.types if self.lacking.get(column) != where)
+            raise UsageError(f"{where} has no column {name!r} ({what}){hint}. The columns are: {there}")
+
+    def where(self, conditions: Sequence[str | Condition]) -> Scores:
+        """Return the rows that meet all conditions.
+
+        Raises
+        ------
+        UsageError
+            If a condition cannot be read or names a column that is missing.
+        """
+        parsed = [Condition.parse(c) if isinstance(c, str) else c for c in conditions]
+        if not parsed:
+            return self
+        self.require([c.column for c in parsed], "a condition on rows names it (--where)")
+        needed = [c.column for c in parsed]
+        read = self.batches
+
+        def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
+            kept = list(dict.fromkeys([*labels, *numbers]))
+            # A metric that a condition is on is read once, as a number.
+            for batch in read(list(dict.fromkeys([*labels, *(n for n in needed if n not in numbers)])), numbers):
+                met = reduce(pc.and_, [c.holds(batch[c.column]) for c in parsed])
+                yield batch.filter(met).select(kept)
+
+        return replace(self, batches=batches)
+
+    def distinct(self, column: str, most: int) -> list[str | None]:
+        """Return the different values of a column as text, sorted, null last.
+
+        Raises
+        ------
+        UsageError
+            If there are more than `most`, or the column is missing.
+        """
+        self.require([column], "its values were asked for")
+        found: set[str | None] = set()
+        for batch in self.batches([column], []):
+            found.update(pc.unique(as_text(batch[column])).to_pylist())
+            if len(found) > most:
+                raise UsageError(f"column {column!r} holds more than {most:,} different values: choose another")
+        return sorted(found, key=lambda v: (v is None, v or ""))
+
+
+def open_scores(scores: Any) -> Scores:
+    """Open paths, folders, glob patterns, or a table with the Arrow interface.
+
+    Raises
+    ------
+    UsageError
+        If it is nothing of these.
+    InputError
+        If a file is missing or cannot be read.
+    """
+    if isinstance(scores, Scores):
+        return scores
+    if isinstance(scores, (str, Path)):
+        return _open_files([scores])
+    if isinstance(scores, (list, tuple)):
+        return _open_files(scores)
+    if isinstance(scores, pa.RecordBatch):
+        table = pa.Table.from_batches([scores])
+    elif hasattr(scores, "__arrow_c_stream__"):
+        table = scores if isinstance(scores, pa.Table) else pa.table(scores)
+    else:
+        raise UsageError(
+            f"cannot compare {type(scores).__name__}: give paths of score files, or a table with the Arrow interface"
+        )
+    return Scores(
+        "the table",
+        {f.name: f.type for f in table.schema},
+        lambda labels, numbers: iter(
+            table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS)
+        ),
+    )
+
+
+def _open_files(given: Sequence[str | Path]) -> Scores:
+    files = _find(given)
+    types: dict[str, pa.DataType] = {}
+    columns_of: list[set[str]] = []
+    settings: dict[bytes, Any] = {}
+    differing: dict[str, None] = {}
+    for path in files:
+        schema = _guard(path, partial(_schema, path))
+        columns_of.append(set(schema.names))
+        for column in schema:
+            types.setdefault(column.name, column.type)
+        found = {k: v for k, v in (schema.metadata or {}).items() if k not in (b"ARROW:schema", b"pandas")}
+        for name, value in found.items():
+            if settings.setdefault(name, value) != value:
+                differing.update(dict.fromkeys(_different_settings(name, settings[name], value)))
+    lacking = {name: str(path) for name in types for path, there in zip(files, columns_of) if name not in there}
+
+    def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
+        for path in files:
+            reader = _read(path, labels, numbers)
+            while (batch := _guard(path, partial(next, reader, None))) is not None:
+                yield batch
+
+    label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
+    return Scores(label, types, batches, ", ".join(differing), lacking)
+
+
+def _different_settings(name: bytes, one: bytes, other: bytes) -> list[str]:
+    """Name what differs between two values of a metadata key, each with both values where they are settings of ours."""
+    try:
+        a, b = json.loads(one), json.loads(other)
+        return [f"{k} ({a.get(k)} and {b.get(k)})" for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+    except (ValueError, AttributeError):
+        return [name.decode(errors="replace")]
+
+
+def _find(given: Sequence[str | Path]) -> list[Path]:
+    """Return the score files that paths, folders and glob patterns stand for, each once."""
+    files: dict[Path, None] = {}
+    for item in given:
+        path = Path(item)
+        if path.is_file():
+            if path.suffix.lower() not in _FORMATS:
+                raise UsageError(f"{path}: unknown kind of file; score files end in {', '.join(_FORMATS)}")
+            files[path] = None
+            continue
+        if path.is_dir():
+            found = [path]
+        else:
+            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))) if str(item) else []
+            if not found:
+                raise InputError(path, "there is no such file or folder", "check the path")
+        inside = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
+        kept = [f for f in inside if f.is_file() and _is_score_file(f, path if path.is_dir() else None)]
+        if not kept:
+            raise InputError(path, "no score files in it", f"score files end in {', '.join(_FORMATS)}")
+        files.update(dict.fromkeys(kept))
+    if not files:
+        raise UsageError("no score files were given")
+    return list(files)
+
+
+def _is_score_file(path: Path, folder: Path | None) -> bool:
+    parts = path.relative_to(folder).parts if folder else (path.name,)
+    hidden = any(part.startswith((".", "_")) for part in parts)
+    return not hidden and path.suffix.lower() in _FORMATS and not path.name.endswith(".errors.jsonl")
+
+
+def _guard(path: Path, action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except AffectcoreError:
+        raise
+    except (pa.ArrowException, OSError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise InputError(path, reason, "is it a complete score file? Score the dump again or leave it out") from error
+
+
+def _schema(path: Path) -> pa.Schema:
+    kind = _FORMATS[path.suffix.lower()]
+    if path.stat().st_size == 0:
+        raise InputError(path, "the file is empty", "score the dump again or leave it out")
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        return pq.read_schema(path)
+    if kind == "ipc":
+        with _ipc(path) as reader:
+            return reader.schema
+    with _text_reader(path, kind, None) as reader:
+        return reader.schema
+
+
+def _read(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
+    columns = list(dict.fromkeys([*labels, *numbers]))
+    kind = _FORMATS[path.suffix.lower()]
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
+    elif kind == "ipc":
+        with _ipc(path) as reader:
+            whole = (
+                (reader.get_batch(i) for i in range(reader.num_record_batches))
+                if isinstance(reader, pa.ipc.RecordBatchFileReader)
+                else reader
+            )
+            for batch in whole:
+                yield batch.select(columns)
+    else:
+        with _text_reader(path, kind, (labels, numbers)) as reader:
+            for batch in reader:
+                yield batch.select(columns)
+
+
+def _ipc(path: Path) -> Any:
+    # A memory map reads the needed columns only. Both flavours of the format use the same file extensions.
+    with path.open("rb") as file:
+        magic = file.read(6)
+    return (
+        pa.ipc.open_file(pa.memory_map(str(path)))
+        if magic == b"ARROW1"
+        else pa.ipc.open_stream(pa.memory_map(str(path)))
+    )
+
+
+def _text_reader(path: Path, kind: str, wanted: tuple[list[str], list[str]] | None) -> Any:
+    """Open JSONL or CSV for streaming; `wanted` are the columns to parse, those of names or ids and the metrics.
+
+    Metrics are read as float64: by its first values alone, a metric could pass for a column of integers.
+    """
+    labels, numbers = wanted or ([], [])
+    if kind == "jsonl":
+        import pyarrow.json as pj
+
+        parse = pj.ParseOptions()
+        if wanted is not None:
+            with pj.open_json(path) as first:
+                types = {f.name: pa.string() if pa.types.is_null(f.type) else f.type for f in first.schema}
+            schema = {**{name: types[name] for name in labels}, **{name: pa.float64() for name in numbers}}
+            parse = pj.ParseOptions(explicit_schema=pa.schema(schema), unexpected_field_behavior="ignore")
+        return pj.open_json(path, read_options=pj.ReadOptions(block_size=1 << 24), parse_options=parse)
+    import pyarrow.csv as pv
+
+    convert = pv.ConvertOptions(strings_can_be_null=True)
+    if wanted is not None:
+        kinds = {**{name: pa.string() for name in labels}, **{name: pa.float64() for name in numbers}}
+        convert = pv.ConvertOptions(include_columns=list(kinds), column_types=kinds, strings_can_be_null=True)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    return pv.open_csv(
+        path,
+        parse_options=pv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=convert,
+    )
