@@ -29,7 +29,7 @@ from affectcore.models.base import PASSAGE_BYTES
 from affectcore.stats.calibration import choose_thresholds
 from affectcore.training import data
 from affectcore.training.finetune import Teacher, encode, predict
-from affectcore.training.finetune_tone import chosen, cut, pool
+from affectcore.training.finetune_tone import chosen, cut
 from affectcore.training.tone_data import HEADS, trains
 
 DISTIL = {
@@ -465,13 +465,11 @@ def main() -> None:
     }
     print(json.dumps(quantization), flush=True)
     rows = encoded(toned)
-    unit = torch.from_numpy(np.repeat(np.arange(len(first) - 1), np.diff(first)))
     lengths = torch.tensor([(len(r) + 1) // 2 for r in rows]).clamp_min(1).float()
     found = outputs(student, rows)
-    whole = pool(torch.from_numpy(found[:, 31:]), unit, lengths, len(first) - 1).numpy()
     parts = {"goemotions": found[:, :28], "vad": found[:, 28:31], "tone": found[:, 31:]}
     parts_of = {name: part.astype(np.float16) for name, part in parts.items()}
-    np.savez(out / "scores.npz", documents=whole, first=first, lengths=lengths.numpy(), **parts_of)  # type: ignore[arg-type]
+    np.savez(out / "scores.npz", first=first, lengths=lengths.numpy(), **parts_of)  # type: ignore[arg-type]
     arrays["weight"] = student.out.weight.detach().numpy().T.copy()
     arrays["bias"] = student.out.bias.detach().numpy()
     save_file(arrays, out / "model.safetensors")

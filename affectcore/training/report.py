@@ -28,7 +28,7 @@ from affectcore.models.static import Static
 from affectcore.stats.calibration import activate, calibrate, choose_thresholds
 from affectcore.stats.evaluation import Evaluation, evaluate
 from affectcore.training import data
-from affectcore.training.tone_data import EVENTS, HEADS, JUDGED
+from affectcore.training.tone_data import EVENTS, HEADS, JUDGED, SHARPNESS
 
 SOURCES = {
     "emotion": "GoEmotions (Demszky et al. 2020, CC BY 4.0), train; calibration and thresholds: dev",
@@ -94,7 +94,8 @@ def tone_heads(weight: np.ndarray, bias: np.ndarray, found: dict[str, Any]) -> l
     at = 31 + HEADS.index("warmth")
     weight, bias = np.array(weight, np.float32), np.array(bias, np.float32)
     weight[:, at], bias[at] = weight[:, parts] @ share, bias[parts] @ share + found["warmth"]["bias"]
-    weight, bias = weight[:, 31:], bias[31:]
+    sharp = np.array([SHARPNESS.get(name, 1.0) for name in HEADS], np.float32)
+    weight, bias = weight[:, 31:] * sharp, bias[31:] * sharp
     out = []
     for k, name in enumerate(HEADS):
         if name == "_empathy":

@@ -30,6 +30,11 @@ STYLES = ("politeness", "hedging", "toxicity", "warmth", "_distress_reaction", "
 """Heads of how a text is written throughout: means over passages (level `document`). `_empathy` goes into warmth."""
 HEADS = EVENTS + STYLES
 
+SHARPNESS = {head: 1.0 if head == "sycophancy" else 0.2 for head in EVENTS}
+"""What the logits of `EVENTS` are multiplied by in the package. Level `strongest` weighs passages by the exponential of
+their logit, so the less, the more of a text counts. Training takes 1; on held-out folds, 0.2 agrees better with labels.
+"""
+
 JUDGED = {
     "sycophancy or praise": "sycophancy",
     "delusion reinforcement": "delusion_reinforcement",
@@ -190,6 +195,8 @@ def _essays(folder: Path) -> Iterator[Document]:
     for row in csv.DictReader(data._open(path)):
         raw = {"empathy": float(row["empathy"]), "distress": float(row["distress"])}
         targets = {"_empathy": (raw["empathy"] - 1) / 6, "_distress_reaction": (raw["distress"] - 1) / 6}
+        # Feeling with others counts as warmth, and, even at its strongest, as no more than doubtful distress.
+        targets |= {"warmth": targets["_empathy"], "_distress_voice": targets["_distress_reaction"] / 2}
         yield Document(row["essay"], targets, "essays", f"article/{row['article_id']}", raw=raw)
 
 

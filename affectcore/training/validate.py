@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from affectcore.metrics.taxonomy import GOEMOTIONS
 from affectcore.models.base import load
 from affectcore.stats.calibration import activate, platt
 from affectcore.training import data, tone_data
-from affectcore.training.finetune_tone import chosen
-from affectcore.training.tone_data import EVENTS, HEADS, JUDGED, STYLES, Document
+from affectcore.training.finetune_tone import chosen, pool
+from affectcore.training.tone_data import EVENTS, HEADS, JUDGED, SHARPNESS, STYLES, Document
 
 KEYWORDS = {
     "refusal": r"\bsorry\b|\bcan(?:no|')t\b|\bunable\b|\bas an ai\b|\bwon't\b|\binappropriate\b|\bnot able to\b",
@@ -60,17 +61,20 @@ def present(folder: Path) -> list[int]:
     return [k for k in range(tone_data.FOLDS) if (folder / str(k) / "scores.npz").exists()]
 
 
-def out_of_fold(documents: list[Document], folder: Path, key: str = "documents") -> np.ndarray:
-    """Return every document's scores by the model that did not see it; NaN where no fold that is there tests it."""
-    out: np.ndarray | None = None
+def out_of_fold(documents: list[Document], folder: Path) -> np.ndarray:
+    """Return every document's scores by the model that did not see it; NaN where no fold that is there tests it.
+
+    They are those of the packaged heads: passages' logits times `SHARPNESS`, pooled as the heads' level says.
+    """
+    out = np.full((len(documents), len(HEADS)), np.nan, np.float32)
+    sharp = torch.tensor([SHARPNESS.get(head, 1.0) for head in HEADS])
     fold = np.array([tone_data.fold_of(d) for d in documents])
     for k in present(folder):
         with np.load(folder / str(k) / "scores.npz") as file:
-            values = file[key].astype(np.float32)
-        if out is None:
-            out = np.full(values.shape, np.nan, np.float32)
+            logits, lengths, first = file["tone"].astype(np.float32), file["lengths"], file["first"]
+        unit = torch.from_numpy(np.repeat(np.arange(len(documents)), np.diff(first)))
+        values = pool(torch.from_numpy(logits) * sharp, unit, torch.from_numpy(lengths), len(documents)).numpy()
         out[fold == k] = values[fold == k]
-    assert out is not None
     return out
 
 
@@ -351,16 +355,13 @@ def averaged(documents: list[Document], folder: Path) -> np.ndarray:
 
 def warmth(judge: Judge, x: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     """Fit warmth to both of its sets on held-out logits `x`, and put cross-fitted logits into `scores`, in place."""
-    rows, y, weight = [], [], []
-    for i, d in enumerate(judge.documents):
-        for head, importance in (("_empathy", 0.5), ("warmth", 1.0)):
-            if head in d.targets and judge.fold[i] in judge.folds:
-                rows.append(i)
-                y.append(d.targets[head])
-                weight.append(importance)
-    at, target, w = np.array(rows), np.array(y), np.array(weight)
-    scores[at, HEADS.index("warmth")] = crossed(x[at], target, w, judge.fold[at], 30.0)
-    fitted = logistic(x[at], target, w, 30.0)
+    rows = [i for i, d in enumerate(judge.documents) if "warmth" in d.targets and judge.fold[i] in judge.folds]
+    at = np.array(rows)
+    target = np.array([judge.documents[i].targets["warmth"] for i in rows])
+    # What people say they felt shows in their text in part only: it needs more weight to be heard beside our labels.
+    w = np.array([8.0 if judge.documents[i].source == "essays" else 1.0 for i in rows])
+    scores[at, HEADS.index("warmth")] = crossed(x[at], target, w, judge.fold[at], 300.0)
+    fitted = logistic(x[at], target, w, 300.0)
     return {"bias": float(fitted[-1]), "weights": dict(zip(PARTS, map(float, fitted)))}
 
 
@@ -370,10 +371,9 @@ def distress(judge: Judge, x: np.ndarray) -> tuple[dict[str, Any], list[dict[str
     importance = {"contrast-distress": 1.0, "contrast-tone": 0.5, "essays": 0.5}
     rows, y, weight = [], [], []
     for i, d in enumerate(documents):
-        head = "_distress_reaction" if d.source == "essays" else "_distress_voice"
-        if d.source in importance and head in d.targets and judge.fold[i] in judge.folds:
+        if d.source in importance and "_distress_voice" in d.targets and judge.fold[i] in judge.folds:
             rows.append(i)
-            y.append(d.targets[head])
+            y.append(d.targets["_distress_voice"])
             weight.append(importance[d.source])
     at, target, w = np.array(rows), np.array(y), np.array(weight)
     # Even odds, as in `calibration`.
