@@ -28,21 +28,25 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/table.py bench/results/bench.json bench/results/memory.json
 
 # Trains the embedded models from all-MiniLM-L6-v2 and the data sets (docs/data.md): some hours on two cores. The
-# folds are for figures only: nothing of them is released.
+# folds are for figures only: nothing of them is released. `python -m affectcore.training.unpack --out build/teacher`
+# reads the teacher back from the package, in place of the first two lines.
 TRAINING := $(BIN)/python -m affectcore.training
+SECOND := --epochs 2 --learning-rate 8e-5 --head-learning-rate 1e-3 --contrast 1 --refusals 2 --politeness 6000 \
+  --reactions 1 --rehearsed 6000 --seed 1
+FOLDS := 0 1 2 3
 train: $(VENV)/.bench
 	$(TRAINING).finetune --out build/teacher-1 --stop 2
 	$(TRAINING).finetune --out build/teacher --start build/teacher-1 --epochs 1 \
 	  --learning-rate 6e-5 --head-learning-rate 3e-4 --seed 1
-	for fold in 0 1 2 3 4; do \
-	  $(TRAINING).finetune_tone --teacher build/teacher --out build/tone/$$fold --fold $$fold && \
+	for fold in $(FOLDS) -1; do \
+	  $(TRAINING).finetune_tone --teacher build/teacher --out build/tone-1/$$fold --fold $$fold && \
+	  $(TRAINING).finetune_tone --teacher build/teacher --start build/tone-1/$$fold --out build/tone/$$fold \
+	    --fold $$fold $(SECOND) && \
 	  $(TRAINING).distil --teacher build/teacher --tone-teacher build/tone/$$fold --out build/static/$$fold || exit 1; \
 	done
-	$(TRAINING).finetune_tone --teacher build/teacher --out build/tone/final
-	$(TRAINING).distil --teacher build/teacher --tone-teacher build/tone/final --out build/static/final
 	$(TRAINING).validate --scores build/tone --model mini
 	$(TRAINING).validate --scores build/static --model static
-	$(TRAINING).report --teacher build/tone/final --student build/static/final --tone build/tone \
+	$(TRAINING).report --teacher build/tone/-1 --student build/static/-1 --tone build/tone \
 	  --student-tone build/static
 
 docs: $(VENV)/.core

@@ -9,8 +9,8 @@ from affectcore import stability
 from affectcore._version import __version__
 from affectcore.errors import UsageError
 from affectcore.io.scorefiles import open_scores
-from affectcore.metrics.registry import METRICS
 from affectcore.report.html import Report
+from affectcore.texts import _provenance as provenance
 from affectcore.texts import telling
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ def build(
     if frontier is not None:
         found["frontier"], found["cost_label"] = frontier.table, frontier.label
         notes += frontier.notes
-    methods = {
-        "Statistics": result.method,
-        "Software": f"affectcore {__version__}.",
-        **{name: METRICS[name].definition for name in metrics if name in METRICS},
-    }
+    methods = {"Software": f"affectcore {__version__}."}
+    made = provenance(scores)
+    if made:
+        kept = {name: value for name, value in made.items() if not isinstance(value, (dict, list))}
+        methods["Scores"] = "Made with " + ", ".join(f"{name} {value}" for name, value in kept.items()) + "."
     if notes:
         methods["Notes"] = " ".join(notes)
     return Report(title=title or f"{metrics[0]} by {result.by}", comparison=result, methods=methods, **found)

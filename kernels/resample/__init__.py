@@ -17,9 +17,9 @@ counts
 resample
     sum over c of w_rc values_cj, float64.
     Numba first counts in one byte a weight, for 64 replicates a turn, and then multiplies: draws meet n bytes, which a
-    core's cache holds for up to a million clusters, instead of n rows. That takes 64 n bytes, or, with more than a million
-    clusters, fewer replicates a turn and 64 MiB, n bytes at least. Reads 8 n k bytes a turn. Triton gathers rows: reads
-    8 n k bytes a replicate.
+    core's cache holds for up to a million clusters, instead of n rows. That takes 64 n bytes; of more clusters than a
+    million, 64 MiB or n bytes, and fewer replicates a turn. Reads 8 n k bytes a turn. Triton gathers rows: reads 8 n k
+    bytes a replicate.
     2 n k flops a replicate; for two draws 20 products of 32 bits, and about 60 operations more.
 
 Tolerance: `counts` agrees exactly on all backends, and so do sums of whole numbers up to 2^53; other sums to 1e-12 of

@@ -14,6 +14,7 @@ from scipy import stats
 
 from affectcore.kernels import dispatch, resample
 from affectcore.kernels.resample import MOST_CLUSTERS, REPLICATES, cpu, reference
+from affectcore.stats import bootstrap
 
 BACKENDS = ["numba", "triton"]
 ALL = ["reference", *BACKENDS]
@@ -230,6 +231,17 @@ def test_means_and_variances_are_the_bootstrap_s() -> None:
     # An entry's standard error, for sums that are close to normal, is below sqrt(2 / R) of both spreads.
     bound = 4 * np.sqrt(2 / replicates) * np.outer(spread, spread)
     assert (np.abs(np.cov(totals.T) - covariance) < bound).all()
+
+
+def test_models_of_a_comparison_see_the_same_draws_in_tables_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, cluster = np.indices((5, 60))
+    sums = made(300, 2)
+    cells = (sums, np.ones(sums.shape), cluster.ravel(), model.ravel())
+    wanted = bootstrap.cluster_bootstrap(*cells, n_resamples=70)
+    monkeypatch.setattr(bootstrap, "_TABLE_BYTES", 2 * 16 * 60 * 2)  # two models at a time
+    found = bootstrap.cluster_bootstrap(*cells, n_resamples=70)
+    assert found.paired
+    assert found.replicates.tobytes() == wanted.replicates.tobytes()
 
 
 @pytest.mark.parametrize("numbers", [(3, 1, -1), (3, 1, 2**64), (3, -1), (3, 2, 0, REPLICATES - 1), (3, 1, 0, -1)])
