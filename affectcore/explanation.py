@@ -1,8 +1,8 @@
-"""Why a text has its score: what each feature adds, and the segments that drive it."""
+"""Why a text has its score: what each feature adds, the passages that were scored, the segments that drive it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from affectcore.errors import UsageError
 if TYPE_CHECKING:
     from affectcore.models.base import Head, Model
 
-__all__ = ["Explanation", "Feature", "Segment", "explain"]
+__all__ = ["Explanation", "Feature", "Passage", "Segment", "explain"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,28 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """Consecutive sentences that were scored together; what has no tone (code, ...) is in none.
+
+    Parameters
+    ----------
+    text
+        The passage, without white space at its ends.
+    start
+        Its first byte in the scored text.
+    n_tokens
+        What it weighs in the mean over passages.
+    score
+        Its score; of distress, with the word lists' rates in the whole text. None where it is not finite.
+    """
+
+    text: str
+    start: int
+    n_tokens: int
+    score: float | None
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Why a text has its score; `explain` makes it.
 
@@ -76,6 +98,9 @@ class Explanation:
         words, and for scores that are means of those of passages.
     features
         What each feature adds to the logit, the largest first in absolute value; empty where there is no logit.
+    passages
+        What the model was given, the highest score first. A score without a logit is the mean of theirs, weighted by
+        their tokens.
     segments
         All segments, the highest score first; those without tone come last.
     """
@@ -85,6 +110,7 @@ class Explanation:
     score: float | None
     logit: float | None
     features: tuple[Feature, ...]
+    passages: tuple[Passage, ...]
     segments: tuple[Segment, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,8 +183,41 @@ def explain(text: str, metric: str = "distress", model: str = "static") -> Expla
         score=_number(columns[metric][0]),
         logit=sum(feature.adds for feature in features) if features else None,
         features=features,
-        segments=tuple(sorted(shown, key=lambda s: -np.inf if s.score is None else s.score, reverse=True)),
+        passages=tuple(sorted(_passages(metric, values, offsets, network, backend, names, rates), key=_rank)),
+        segments=tuple(sorted(shown, key=_rank)),
     )
+
+
+def _rank(shown: Passage | Segment) -> float:
+    return np.inf if shown.score is None else -shown.score
+
+
+def _passages(
+    metric: str,
+    values: np.ndarray,
+    offsets: np.ndarray,
+    model: Model,
+    backend: str,
+    names: Collection[str],
+    rates: Mapping[str, np.ndarray],
+) -> list[Passage]:
+    """Score every passage of a text for itself."""
+    from affectcore.kernels import dispatch, segments
+    from affectcore.metrics import emotion
+    from affectcore.models.base import PASSAGE_BYTES
+
+    found = segments.segments(*dispatch.place((values, offsets), backend), backend=backend)
+    found, _ = model.toned(found, "passage", backend)
+    found = dispatch.fetch(segments.passages(*found, PASSAGE_BYTES, backend=backend))
+    of_text = {name: np.repeat(rate, len(found.kind)) for name, rate in rates.items()}
+    scored = emotion.score(values, found.offsets, names, model, backend=backend, rates=of_text)
+    return [
+        Passage(bytes(values[a:b]).decode("utf-8", "replace").strip(), int(a), int(n), _number(score))
+        for a, b, kind, n, score in zip(
+            found.offsets, found.offsets[1:], found.kind, scored["n_tokens"], scored[metric]
+        )
+        if kind == segments.TEXT and n
+    ]
 
 
 def _features(metric: str, columns: Mapping[str, np.ndarray], model: Model, head: Head | None) -> tuple[Feature, ...]:

@@ -408,6 +408,19 @@ def test_reasoning_beside_a_text() -> None:
     )
 
 
+def test_roles_and_fields_of_other_formats() -> None:
+    names = {"assistant": "gpt", "user": "Human"}
+    chats = [[HELLO, THOUGHT, HELLO, LAST], None, [HELLO, EMPTY]]
+    other = [
+        chat and [{"from": names[message["role"]], "value": message["content"]} for message in chat] for chat in chats
+    ]
+    for options in ({"unit": "turn", "roles": "all", "parts": "both"}, {"unit": "conversation"}, {}):
+        assert scored(table(other), **options) == scored(table(chats), **options)
+    rows = flat(chats)
+    roles = pa.array([names[role] for role in rows["role"].to_pylist()])
+    assert scored(rows.set_column(3, "role", roles), unit="turn") == scored(rows, unit="turn")
+
+
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_a_conversation_that_comes_back_is_an_error(size: int) -> None:
     ids = ["a", "a", "b", "c", "b", "d"]

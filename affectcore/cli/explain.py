@@ -46,14 +46,16 @@ def explain(
     ] = "static",
     segments: Annotated[
         int,
-        typer.Option(metavar="N", min=0, envvar="AFFECTCORE_SEGMENTS", help="Most segments to show; --json has all."),
+        typer.Option(
+            metavar="N", min=0, envvar="AFFECTCORE_SEGMENTS", help="Most passages and segments to show; --json has all."
+        ),
     ] = 5,
     as_json: Annotated[
         bool,
         typer.Option("--json", envvar="AFFECTCORE_JSON", help="Print everything as JSON.", show_default="off"),
     ] = False,
 ) -> None:
-    """Explain a score of one text: what each feature adds to it, and the segments that drive it."""
+    """Explain a score of one text: what each feature adds to it, the passages scored, the segments that drive it."""
     from affectcore.explanation import explain as explained
 
     found = explained(_read(text, file), metric, model)
@@ -96,10 +98,19 @@ def _print(found: Explanation, most: int) -> None:
             table.add_row(Text(feature.name), value, f"{feature.adds:+.3f}")
         console.print(table)
     elif found.score is not None and found.segments:
-        console.print("a mean over the text's passages, so that no features add up to it")
+        console.print("the mean over the passages, weighted by their tokens, so that no features add up to it")
+    if found.passages and most:
+        console.print()
+        table = _table(("score", "tokens", "passage, as it was scored"))
+        for passage in found.passages[:most]:
+            score = "none" if passage.score is None else f"{passage.score:.3f}"
+            table.add_row(score, f"{passage.n_tokens:,}", Text(_short(passage.text)))
+        console.print(table)
+        if len(found.passages) > most:
+            console.print(f"and {len(found.passages) - most:,} more passages; --segments N shows more")
     if found.segments and most:
         console.print()
-        table = _table(("score", "segment", "terms"))
+        table = _table(("score", "segment, alone", "terms"))
         for segment in found.segments[:most]:
             score = "none" if segment.score is None else f"{segment.score:.3f}"
             table.add_row(score, Text(_shown(segment)), Text(_terms(segment)))
@@ -113,13 +124,17 @@ def _table(heads: tuple[str, ...]) -> Any:
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for head in heads:
-        table.add_column(head, no_wrap=head in ("value", "adds", "score"))
+        table.add_column(head, no_wrap=head in ("value", "adds", "score", "tokens"))
     return table
 
 
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return f"{line[:157]}..." if len(line) > 160 else line
+
+
 def _shown(segment: Segment) -> str:
-    line = " ".join(segment.text.split())
-    line = f"{line[:157]}..." if len(line) > 160 else line
+    line = _short(segment.text)
     return line if segment.kind == "text" else f"({segment.kind}) {line}"
 
 

@@ -243,9 +243,12 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer:
         rows += f" to {report.n_units:,} {scorer.unit}{'' if report.n_units == 1 else 's'}"
     console.print(f"scored {rows} ({speed}) to {output}")
     if report.text_columns:
-        nulls = f"; {report.n_null:,} of the rows had no text, and their scores are null" if report.n_null else ""
+        one = report.n_null == 1
+        nulls = f"; {report.n_null:,} of the rows had no text; its scores are null" if one else ""
+        if report.n_null > 1:
+            nulls = f"; {report.n_null:,} of the rows had no text; their scores are null"
         if scorer.unit == "turn" and report.n_null:
-            nulls = f"; {report.n_null:,} conversations had no text"
+            nulls = f"; {report.n_null:,} {'conversation' if one else 'conversations'} had no text"
         console.print(f"texts: column {', '.join(report.text_columns)}{nulls}")
     if report.n_reasoning:
         console.print(_reasoning(report.n_reasoning, scorer.parts))

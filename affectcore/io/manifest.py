@@ -91,10 +91,13 @@ class Manifest:
     ----------
     path
         The file; it need not exist.
+    output
+        What messages call the output that it is of; by default its folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, output: Path | None = None) -> None:
         self.path = path
+        self.output = output or path.parent
         self.config: dict[str, Any] | None = None
         self.parts: list[Part] = []
         self._handle: Any = None
@@ -149,7 +152,7 @@ class Manifest:
         except BlockingIOError as exc:
             self.close()
             raise OutputError(
-                f"another run is writing to {self.path.parent}; wait for it, or write to another folder"
+                f"another run is writing to {self.output}; wait for it, or write to another place"
             ) from exc
         except OSError:  # a file system without locks
             return
@@ -177,8 +180,8 @@ class Manifest:
             if then.get(name, missing) != now.get(name, missing)
         ]
         raise OutputError(
-            f"{self.path.parent} holds scores of other settings: {'; '.join(differences)}."
-            " Use the same settings, pass --overwrite to score afresh, or write to another folder"
+            f"{self.output} holds scores of other settings: {'; '.join(differences)}."
+            " Use the same settings, pass --overwrite to score afresh, or write to another place"
         )
 
     def finished(self, stem: str, mark: str, folder: Path) -> list[Part]:

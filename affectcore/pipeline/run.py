@@ -8,7 +8,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from affectcore.errors import AffectcoreError, InputError, OutputError, TextError, UsageError
+from affectcore.io.formats.texts import ASSISTANT
 from affectcore.io.manifest import Manifest, Part, config_hash, fingerprint
 from affectcore.io.readers import Problem, Reader, Source, discover, open_reader, text_bytes
 from affectcore.io.writers import Writer, is_file_output, open_writer, remove_leftovers, writing
@@ -34,6 +36,7 @@ BATCHES_IN_PART = 128
 _ERRORS = "_errors.jsonl"
 _MANIFEST = "_manifest.jsonl"
 _PART_NAME = r".+-\d{5}\.parquet"
+_OF_TURNS = ("turn", "conversation")
 
 
 class SupportsScoring(Protocol):
@@ -218,6 +221,7 @@ class _Batch:
     schema: pa.Schema
     kept: pa.RecordBatch
     rows: int  # of the source
+    left_out: int  # of them
     texts: int  # or conversations, which can have several rows
     n_bytes: int
     n_null: int
@@ -232,6 +236,7 @@ class _PartEnd:
     last: bool
     failed: bool
     problems: list[Problem]
+    void: bool = False  # whether the part has nothing that was asked for
 
 
 class _Run:
@@ -257,6 +262,9 @@ class _Run:
         self._first_error: AffectcoreError | None = None
         self.n_rows = self.n_units = self.n_bytes = self.n_null = self.n_files = self._files_done = 0
         self.n_reasoning = 0
+        self._roles = getattr(scorer, "roles", "all") if getattr(scorer, "unit", "") in _OF_TURNS else "all"
+        self._void = False  # whether some input had no turn of a role that was asked for
+        self._voiced = False  # whether some turn's role was asked for, or an earlier run has output
         self.text_columns: dict[str, None] = {}
         self.skipped: list[Path] = []
 
@@ -264,6 +272,7 @@ class _Run:
         start = self._target.start_of(source)
         if start is None:
             self.skipped.append(source.path)
+            self._voiced = True
             self._files_done += 1
             self._report()
             return
@@ -283,6 +292,9 @@ class _Run:
         held = 0
         end = start
         boundary = True
+        self._voiced = self._voiced or start > 0
+        voiced = self._roles == "all" or start > 0
+        others: Counter[str | None] = Counter()  # turns of roles that are not asked for, up to the first that is
         try:
             for kept, texts in reader.read(start):
                 # Parts begin where reading can begin again cheaply, unless that is too far away.
@@ -294,12 +306,20 @@ class _Run:
                 rows = reader.row - end
                 # Rows that were dropped leave the numbers of the others in their batch unknown.
                 starts = range(end, reader.row) if rows == len(texts) else reader.starts
-                sizes = rows, len(texts), n_bytes, texts.null_count
+                if not voiced:
+                    voiced = texts.role is None or bool(texts.has_role(self._roles).any())
+                    self._voiced = self._voiced or voiced
+                    others.update({} if voiced else _count(texts.role))
+                turns = len(texts.content) if reader.starts is not None else rows
+                sizes = rows, rows - turns, len(texts), n_bytes, texts.null_count
                 self._push(_Batch(source, reader.schema, kept, *sizes, starts, future))
                 held += n_bytes
                 end, boundary = reader.row, reader.at_boundary
         except InputError as exc:
             self._fail(source, reader.schema, reader.take_problems(), exc)
+            return
+        if others and not voiced:
+            self._fail(source, reader.schema, reader.take_problems(), _unvoiced(source, self._roles, others), void=True)
         else:
             self._push(_PartEnd(source, reader.schema, True, False, reader.take_problems()))
 
@@ -312,7 +332,14 @@ class _Run:
         unscored = getattr(self._scorer, "unscored", None)
         return scores, parents, unscored(texts, scores, parents) if unscored else [], 0
 
-    def _fail(self, source: Source, schema: pa.Schema | None, problems: list[Problem], exc: AffectcoreError) -> None:
+    def _fail(
+        self,
+        source: Source,
+        schema: pa.Schema | None,
+        problems: list[Problem],
+        exc: AffectcoreError,
+        void: bool = False,
+    ) -> None:
         self._first_error = self._first_error or exc
         if isinstance(exc, InputError):
             problem = Problem(str(source.path), exc.row, exc.reason, exc.remedy)
@@ -320,7 +347,8 @@ class _Run:
             problem = Problem(
                 str(source.path), None, str(exc).removeprefix(f"{source.path}: "), "see --text and --keep"
             )
-        self._push(_PartEnd(source, schema, True, True, [*problems, problem]))
+        self._void = self._void or void
+        self._push(_PartEnd(source, schema, True, True, [*problems, problem], void))
 
     def _push(self, step: _Batch | _PartEnd) -> None:
         self._queue.append(step)
@@ -361,7 +389,7 @@ class _Run:
             elif scores.num_rows != step.texts:
                 raise AffectcoreError(f"the scorer returned {scores.num_rows} rows for {step.texts} texts")
             self._target.write(step, scores)
-            self.n_rows += step.rows
+            self.n_rows += step.rows - step.left_out
             self.n_units += scores.num_rows
             self.n_bytes += step.n_bytes
             self.n_null += step.n_null
@@ -374,7 +402,8 @@ class _Run:
 
     def finish(self) -> None:
         """Complete the output, or raise the first error where nothing was scored."""
-        if self._first_error is not None and not self._target.anything:
+        nothing = not self._target.anything or (self._void and not self._voiced)
+        if self._first_error is not None and nothing:
             raise self._first_error
         self._target.finish()
 
@@ -382,6 +411,24 @@ class _Run:
         self._queue.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._target.close()
+
+
+def _count(roles: pa.Array) -> dict[str | None, int]:
+    counts = pc.value_counts(roles.cast(pa.large_binary())).to_pylist()
+    return {None if c["values"] is None else c["values"].decode("utf-8", "replace"): c["counts"] for c in counts}
+
+
+def _unvoiced(source: Source, wanted: str, others: Counter[str | None]) -> InputError:
+    """Return what is wrong with an input whose turns are all of other roles."""
+    listed = [f"{'no role' if role is None else repr(role)} ({n:,})" for role, n in others.most_common(8)]
+    more = f" and {len(others) - len(listed):,} more" if len(others) > len(listed) else ""
+    other = "user" if wanted == ASSISTANT else ASSISTANT
+    remedy = f"rename the role that is the {wanted}'s to {wanted!r}"
+    if other in others:
+        remedy += f", or score the {other}'s turns with --roles {other}"
+    return InputError(
+        source.path, f"no turn is the {wanted}'s; the roles and their turns are: {', '.join(listed)}{more}", remedy
+    )
 
 
 def _check_settings(sources: list[Source], scores: pa.Schema, opened: Callable[[Source], Reader]) -> None:
@@ -581,6 +628,9 @@ class _FolderTarget(_Target):
         assert self._manifest is not None
         self.problems += end.problems
         stem = self._stems[end.source.path]
+        if end.void and self._writer is not None:
+            self._writer.discard()
+            self._writer = None
         if self._writer is None:
             if end.failed or end.schema is None:
                 return
@@ -641,7 +691,7 @@ class _FileTarget(_Target):
             if self.out.is_dir():
                 raise OutputError(f"{self.out} is a folder; give the name of a file in it")
         if self.resume and present:
-            manifest = Manifest(self._manifest_path)
+            manifest = Manifest(self._manifest_path, self.out)
             manifest.check(self.config)
             done = manifest.finished("", self._inputs(), self.out.parent)
             if done:
@@ -714,7 +764,7 @@ class _FileTarget(_Target):
             self._manifest_path.unlink(missing_ok=True)
         writer.commit()
         self.outputs.append(self.out)
-        manifest = Manifest(self._manifest_path)
+        manifest = Manifest(self._manifest_path, self.out)
         self._manifest = manifest
         manifest.open(self.config)
         manifest.add(

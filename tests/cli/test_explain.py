@@ -16,6 +16,7 @@ from affectcore.cli.main import main
 from affectcore.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from affectcore.metrics import registry
 from affectcore.metrics.registry import METRICS, Figure
+from affectcore.models import base
 
 SAD = "I am so sorry, it's all my fault.\n\n```\nx = 1\n```\n\nI give up. The list is empty."
 
@@ -67,6 +68,37 @@ def test_texts_without_words(model: str, text: str) -> None:
         assert (found.score, found.logit, found.features) == (neutral, None, ())
 
 
+LONG = "\n".join(
+    f"I am so sorry about {thing}, it was all my fault.\n> quoted: {thing}\nThe list of {thing} is empty; look again."
+    for thing in ("the bread", "the letter", "the garden " * 30, "the index", "42")
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("", "emotion_remorse"), ("", "distress"), ("", "refusal"), ("mini", "emotion_remorse")],
+)
+def test_passages_are_what_was_scored(model: str, name: str, metric: str) -> None:
+    model = name or model
+    for text in (SAD, LONG):
+        found = ac.explain(text, metric, model)
+        network = base.load(model)
+        values = np.frombuffer(text.encode(), np.uint8)
+        scored = network.score(values, np.array([0, len(values)]))
+        weights = base.weights(scored)
+        assert sorted(p.n_tokens for p in found.passages) == sorted(weights[weights > 0].astype(int))
+        scores = [p.score for p in found.passages]
+        assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
+        assert all(text.encode()[p.start :].decode().strip().startswith(p.text) for p in found.passages)
+        assert not any("quoted" in p.text or "x = 1" in p.text for p in found.passages)
+        if metric == "emotion_remorse":
+            mean = sum((p.score or 0.0) * p.n_tokens for p in found.passages) / weights.sum()
+            assert found.score == pytest.approx(mean, abs=1e-6)
+        if metric == "distress":  # the passage with the highest score is the peak of how distress goes along
+            peak = ac.Scorer(model, "distress_peak").score([text])["distress_peak"][0].as_py()
+            assert peak is None or peak == pytest.approx(scores[0], abs=1e-6)
+
+
 def test_means_over_passages_have_no_logit(model: str) -> None:
     found = ac.explain(SAD, "emotion_remorse", model)
     assert found.logit is None and found.features == () and found.segments[0].score is not None
@@ -97,6 +129,12 @@ def test_command_prints_score_features_and_segments(model: str, capsys: pytest.C
         assert f"{feature.adds:+.3f}" in shown and feature.name in shown
     assert "giving_up: i give up" in shown
     assert "and 2 more; --segments N shows more" in shown
+    assert "as it was scored" in shown
+    for passage in found.passages:
+        assert f"{passage.score:.3f}" in shown and f"{passage.n_tokens:,}" in shown
+    assert main(["explain", LONG, "--metric", "emotion_remorse", "--model", model, "--segments", "1"]) == EXIT_DONE
+    shown = capsys.readouterr().out
+    assert "the mean over the passages, weighted by their tokens" in shown and "more passages" in shown
 
 
 def test_command_writes_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,30 +146,51 @@ def test_disk_full(good: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["big.parquet", "good.parquet"]
 
 
+# The run says when it writes the second input's scores, and waits there for the interrupt, so that no time matters.
+HELD = """
+import sys
+from affectcore.cli.main import main
+from affectcore.io.writers import Writer
+
+write = Writer.write
+
+def held(self, batch):
+    write(self, batch)
+    if self.path.name.startswith("1-"):
+        print("writing", flush=True)
+        sys.stdin.read()
+
+Writer.write = held
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_ctrl_c_then_resume(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
-    rows = ["I am not sure that this is good, but it may be. " * 60] * 4_000
+    rows = ["I am not sure that this is good, but it may be."] * 400
     for k in range(6):
         pq.write_table(pa.table({"text": rows}), source / f"{k}.parquet", use_dictionary=False)
     out = tmp_path / "out"
-    # Threads of one keep the run long enough to be interrupted between two parts.
-    process = subprocess.Popen([*COMMAND, "score", source, "-o", out, "--threads", "1"], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not list(out.glob("*.parquet")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    command = [sys.executable, "-c", HELD, "score", str(source), "-o", str(out)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        stderr = process.stderr.read()  # its input stays open: nothing but the interrupt ends the wait
     assert process.returncode == 130, stderr
     assert b"Traceback" not in stderr
     done = sorted(out.glob("*.parquet"))
-    assert 1 <= len(done) < 6
-    assert all(pq.read_table(path).num_rows == 4_000 for path in done)
-    before = {path: path.stat().st_mtime_ns for path in done}
+    assert [path.name for path in done] == ["0-00000.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == ["0-00000.parquet", "_manifest.jsonl"]  # nothing half written
+    assert pq.read_table(done[0]).num_rows == 400
+    before = done[0].stat().st_mtime_ns
     assert run("score", source, "-o", out, "--resume").returncode == 0
     assert len(list(out.glob("*.parquet"))) == 6
-    assert all(path.stat().st_mtime_ns == mtime for path, mtime in before.items())
-    assert pq.read_table(out).num_rows == 24_000
+    assert done[0].stat().st_mtime_ns == before
+    assert pq.read_table(out).num_rows == 2_400
 
 
 def test_the_second_run_does_not_compile(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ CASES: dict[str, tuple[str | None, str | None, str | None]] = {
     "block": ("<think>a</think>b", "b", "a"),
     "white space": (" \n<think>\na b\n</think>\n\nc \n", "c \n", "a b"),
     "thinking": ("<thinking>a</thinking>b", "b", "a"),
-    "reasoning": ("<reasoning>a</reasoning><answer>b</answer>", "<answer>b</answer>", "a"),
+    "reasoning": ("<reasoning>a</reasoning>b", "b", "a"),
     "thought": ("<|begin_of_thought|>a<|end_of_thought|>\nb", "b", "a"),
     "several": ("<think>a</think>\n<think>b</think>c", "c", "a\n\nb"),
     "opened in the prompt": ("a\n</think>\n\nb", "b", "a"),
@@ -54,8 +55,62 @@ CASES: dict[str, tuple[str | None, str | None, str | None]] = {
     ),
     "only quoted closing tags": ("<think>a `</think>` b", None, "a `</think>` b"),
     "answer mentions the tag": ("<think>a</think>I used `<think>` here", "I used `<think>` here", "a"),
-    "capitals are another tag": ("<THINK>a</THINK>b", "<THINK>a</THINK>b", None),
-    "attributes are another tag": ("<think time=1>a", "<think time=1>a", None),
+    "capitals": ("<THINK>a</Think>b", "b", "a"),
+    "attributes": ('<think time="1">a</think>b', "b", "a"),
+    "byte order mark": ("\ufeff<think>a</think>b", "b", "a"),
+    "byte order mark of a text without reasoning": ("\ufeffb `<think>`", "\ufeffb `<think>`", None),
+    "another tag": ("<thinker>a</thinker>b", "<thinker>a</thinker>b", None),
+    "EXAONE": ("<thought>\na\n</thought>\n\nb", "b", "a"),
+    "Seed": ("<seed:think>a</seed:think>b", "b", "a"),
+    "MiniMax": ("<mm:think>a</mm:think>b", "b", "a"),
+    "Mistral": ("[THINK]a\nb[/THINK]c", "c", "a\nb"),
+    "Mistral, never closed": ("[THINK]a", None, "a"),
+    "Mistral's tag is in capitals": ("[think]a[/think]b", "[think]a[/think]b", None),
+    "Mistral, mentioned": ("Write [THINK]a[/THINK] first.", "Write [THINK]a[/THINK] first.", None),
+    "Kimi": ("◁think▷a◁/think▷b", "b", "a"),
+    "Cohere": ("<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>b<|END_RESPONSE|>", "b", "a"),
+    "Cohere without reasoning": ("<|START_RESPONSE|>b<|END_RESPONSE|>", "b", None),
+    "Gemma": ("<|channel>thought\na<channel|>b", "b", "a"),
+    "answer": ("<think>a</think>\n<answer>\nb\n</answer>\n", "b", "a"),
+    "answer, in capitals": ("<Thought>a</Thought>\n<Output>b</Output>", "b", "a"),
+    "answer, never closed": ("<think>a</think><answer> b", "b", "a"),
+    "answer, and more": ("<think>a</think><answer>b</answer>\n\nc", "b\n\nc", "a"),
+    "answer, empty": ("<think>a</think><answer></answer>", "", "a"),
+    "answer alone": ("<answer>b</answer>", "b", None),
+    "answer alone, never closed": ("<answer>b", "<answer>b", None),
+    "answer alone, and more": ("<answer>b</answer> c", "<answer>b</answer> c", None),
+    "output alone": ("<output>b</output>", "<output>b</output>", None),
+    "answers": ("<think>a</think><answer>b</answer><answer>c</answer>", "<answer>b</answer><answer>c</answer>", "a"),
+    "answer in a sentence": ("<think>a</think>I write <answer>b</answer>", "I write <answer>b</answer>", "a"),
+    "harmony": (
+        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>",
+        "b",
+        "a",
+    ),
+    "harmony from the start": ("<|start|>assistant<|channel|>final<|message|>b<|return|>", "b", None),
+    "harmony, cut off": ("<|channel|>analysis<|message|>a", None, "a"),
+    "harmony with a call": (
+        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary<|message|>b<|end|>"
+        '<|start|>assistant to=functions.f<|channel|>commentary <|constrain|>json<|message|>{"x": 1}<|call|>'
+        '<|start|>functions.f to=assistant<|channel|>commentary<|message|>{"y": 2}<|end|>'
+        "<|start|>assistant<|channel|>analysis<|message|>c<|end|><|start|>assistant<|channel|>final<|message|>d",
+        "b\n\nd",
+        "a\n\nc",
+    ),
+    "harmony, mentioned": (
+        "It says <|channel|>final<|message|>x<|return|>",
+        "It says <|channel|>final<|message|>x<|return|>",
+        None,
+    ),
+    "closing tag in quotation marks": ('It ends with "</think>", says he.', 'It ends with "</think>", says he.', None),
+    "closing tag in curly quotation marks": ("It ends with “</think>”.", "It ends with “</think>”.", None),
+    "closing tag between two quotations": ('he says "a"</think>"b"', '"b"', 'he says "a"'),
+    "closing tag in a quoted line": ("> a </think> b\n\nc", "> a </think> b\n\nc", None),
+    "closing tag quoted in a block": (
+        '<think>I close with "</think>" then</think>b',
+        "b",
+        'I close with "</think>" then',
+    ),
     "not ASCII": ("<think>日本 😀</think>é", "é", "日本 😀"),
 }
 
@@ -101,6 +156,10 @@ PIECES = [
     "</think>",
     "<thinking>",
     "</reasoning>",
+    "[THINK]",
+    "</THINK>",
+    "> ",
+    '"',
     "`",
     "```\n",
     "\n",
@@ -119,7 +178,7 @@ def test_nothing_is_made_up(text: str) -> None:
     (answer,), reasoning = split(pa.array([text]))[0].to_pylist(), split(pa.array([text])).reasoning
     told = None if reasoning is None else reasoning.to_pylist()[0]
     if told is None:  # a tag and nothing behind it: neither
-        assert answer is not None or not text.rpartition(">")[2].strip()
+        assert answer is not None or not re.split(r"[>\]]", text)[-1].strip()
     if answer is not None:
         assert text.endswith(answer)
     for block in (told or "").split("\n\n"):
@@ -139,11 +198,17 @@ def test_nothing_is_made_up(text: str) -> None:
         "`</think>`" * 50_000,
         "```\n</think>\n" * 50_000,
         "<think>" + "`" * 300_000 + "</think>",
+        "<|channel|>final<|message|>" * 50_000,
+        "<|channel|>final<|message|>" + "<|end|>" * 50_000,
+        "<|start|>" * 50_000,
+        "<think " * 50_000,
+        "<think></think><answer>" + "</answer>" * 50_000,
+        '"</think>"' * 50_000,
         "".join("`" * (i % 700) + "</think>" for i in range(2000)),
     ],
-    ids=range(6),
+    ids=range(12),
 )
 def test_odd_texts_take_no_longer_than_others(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     split(pa.array([text]))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from affectcore.errors import InputError, UsageError
 from affectcore.io.formats.base import MAX_PROBLEMS, MAX_ROWS, cut, offsets_of
 from affectcore.io.formats.delimited import row_end
-from affectcore.io.formats.texts import extract, is_chat
+from affectcore.io.formats.texts import extract, is_chat, known_roles
 from affectcore.io.readers import Reader, Source, discover, open_reader, text_bytes
 
 DATA = Path(os.environ.get("AFFECTCORE_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -345,6 +345,16 @@ CHATS = [
     [{"role": "assistant", "content": "then a question"}, {"role": "user", "content": "q"}],
 ]
 LAST = [b"a", b"last", None, None, None, None, b"then a question"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()], ids=str)
+def test_known_roles(kind: pa.DataType) -> None:
+    given = pa.array(["x", "GPT", None, "narrator", " Human ", "user", "GPT"]).cast(kind).slice(1)
+    wanted = pa.array(["assistant", None, "narrator", "user", "user", "assistant"]).cast(kind)
+    assert known_roles(given).equals(wanted)
+    assert known_roles(wanted) is wanted
+    broken = pa.array([b"\xff", b"AI"]).view(pa.string())
+    assert known_roles(broken).view(pa.binary()).to_pylist() == [b"\xff", b"assistant"]
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.jsonl"])

@@ -277,6 +277,163 @@ def test_a_conversation_that_comes_back_after_a_resume(tmp_path: Path) -> None:
         assert "sort the rows by 'chat_id'" in problem.remedy
 
 
+# Rows of conversations, some of which are left out: the id of the conversation, and whether the row is scored.
+ODD = [("a", True), (None, False), ("a", True), ("b", True), ("a", False), ("a", False), ("b", True), ("c", True)]
+ODD += [(None, False), (None, False), ("d", True), ("b", False), ("e", True), ("c", False), ("f", True), ("f", True)]
+LISTED = [1, 4, 8, 9, 11, 13]  # one for each row without an id, and for each run of rows that comes back
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+@pytest.mark.parametrize("batch_bytes", [1, 14, 40, None])
+def test_only_the_rows_that_cannot_be_joined_are_left_out(tmp_path: Path, name: str, batch_bytes: int | None) -> None:
+    data = pa.table(
+        {
+            "chat_id": [c for c, _ in ODD],
+            "role": ["assistant"] * len(ODD),
+            "text": [f"text {i:02}" for i in range(len(ODD))],
+            "n": list(range(len(ODD))),
+        }
+    )
+    left = data.filter(pa.array([good for _, good in ODD]))
+    path = write(tmp_path / name, data)
+    for unit in ("turn", "conversation"):
+        out = tmp_path / unit
+        options: dict[str, Any] = {"unit": unit, "batch_bytes": batch_bytes, "part_bytes": 20}
+        rows, report = score(path, out, **options)
+        assert rows == wanted(left, unit=unit)
+        assert [p.row for p in report.errors] == LISTED
+        assert report.n_rows == len(left)
+        lines = (out / "_manifest.jsonl").read_text().splitlines()
+        for cut in range(2, len(lines)):
+            for line in lines[cut:]:
+                (out / json.loads(line)["output"]).unlink(missing_ok=True)
+            (out / "_manifest.jsonl").write_text("\n".join(lines[:cut]) + "\n")
+            again, report = score(path, out, resume=True, **options)
+            assert again == rows
+            assert [p.row for p in report.errors] == LISTED
+            lines = (out / "_manifest.jsonl").read_text().splitlines()
+    numbers = data.set_column(0, "chat_id", pa.array([float("nan") if c is None else ord(c) for c, _ in ODD]))
+    rows, report = score(write(tmp_path / "n.parquet", numbers), tmp_path / "n", batch_bytes, unit="turn", keep=["n"])
+    assert [r["n"] for r in rows] == left["n"].to_pylist()
+    assert [p.row for p in report.errors] == LISTED
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 30, None])
+def test_a_conversation_without_end_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_bytes: int | None
+) -> None:
+    monkeypatch.setattr("affectcore.io.formats.conversations.MAX_TURNS", 4)
+    ids = ["a", "b", "b", *["m"] * 30, "b", "m", "d"]
+    source = pa.table({"chat_id": ids, "role": ["assistant"] * len(ids), "text": ["x y z"] * len(ids)})
+    monkeypatch.setattr("affectcore.io.formats.base.MAX_ROWS", 3)
+    path = write(tmp_path / "a.parquet", source, 3)
+    rows, report = score(path, tmp_path / "out.parquet", batch_bytes, unit="turn")
+    assert [r["chat_id"] for r in rows] == ["a", "b", "b", "d"]
+    # The conversation "m" that goes on after a row of "b" is that without end, which is told of once.
+    assert [p.row for p in report.errors] == [3, 33]
+    assert "more than 4 turns" in report.errors[0].reason
+
+
+# -- roles ---------------------------------------------------------------------------------------------------------
+
+NAMES = ["Assistant", "ASSISTANT", "gpt", "GPT", "chatgpt", "bot", "chatbot", "model", "Model", "ai", "AI"]
+
+
+def spoken(name: str, user: str, system: str = "System") -> list[dict[str, Any]]:
+    return [
+        {"role": system, "content": "Be kind."},
+        {"role": user, "content": "I feel awful."},
+        {"role": name, "content": "I am so sorry!"},
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+def test_roles_of_well_known_names(tmp_path: Path, name: str) -> None:
+    plain = pa.table({"messages": pa.array([spoken("assistant", "user", "system")] * len(NAMES))})
+    users = ["human", "Human", "USER", "prompter"]
+    named = pa.table({"messages": pa.array([spoken(n, users[i % 4]) for i, n in enumerate(NAMES)])})
+    path = write(tmp_path / name, named)
+    cases: list[dict[str, Any]] = [{"unit": "turn", "roles": role} for role in ("assistant", "user", "all")]
+    for i, options in enumerate([*cases, {"unit": "document"}]):
+        text = None if options["unit"] == "turn" else "messages"
+        rows, _ = score(path, tmp_path / f"{i}.parquet", text=text, **options)
+        assert rows == wanted(plain, **options)
+        assert len(rows) == len(NAMES) * (3 if options.get("roles") == "all" else 1)
+    flat = [{"chat_id": i, **m} for i, chat in enumerate(named["messages"].to_pylist()) for m in chat]
+    rows, _ = score(write(tmp_path / f"flat.{name}", pa.Table.from_pylist(flat)), tmp_path / "flat", unit="turn")
+    assert [r["n_words"] for r in rows] == [4] * len(NAMES)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+@pytest.mark.parametrize("slow", [False, True])
+def test_sharegpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, slow: bool) -> None:
+    chat = spoken("assistant", "user", "system")
+    given = [
+        {"from": {"user": "human", "assistant": "gpt"}.get(m["role"], m["role"]), "value": m["content"]} for m in chat
+    ]
+    path = write(tmp_path / name, pa.table({"id": [1, 2], "conversations": pa.array([given, given[:2]])}))
+    if slow:
+        monkeypatch.setattr("affectcore.io.formats.jsonl._parse", lambda *_: None)
+    plain = pa.table({"id": [1, 2], "conversations": pa.array([chat, chat[:2]])})
+    rows, report = score(path, tmp_path / "turn.parquet", unit="turn", roles="all")
+    assert rows == wanted(plain, unit="turn", roles="all")
+    assert report.text_columns == ("conversations",)
+    rows, _ = score(path, tmp_path / "document.parquet", text="conversations")
+    assert [r["n_words"] for r in rows] == [4, None]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_messages_without_a_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
+    rows = [
+        {"id": 0, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}]},
+        {"id": 1, "messages": [{"content": "nobody"}, {"role": "assistant", "content": "d"}]},
+        {"id": 2, "messages": [{"content": "nobody at all"}]},
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if slow:
+        monkeypatch.setattr("affectcore.io.formats.jsonl._parse", lambda *_: None)
+    found, report = score(path, tmp_path / "turn.parquet", unit="turn")
+    assert [(r["id"], r["turn"], r["n_words"]) for r in found] == [(0, 1, 2), (1, 1, 1)]
+    everybody, _ = score(path, tmp_path / "all.parquet", unit="turn", roles="all")
+    assert [(r["id"], r["role"]) for r in everybody] == [
+        (0, "user"), (0, "assistant"), (1, None), (1, "assistant"), (2, None),
+    ]  # fmt: skip
+    documents, also = score(path, tmp_path / "document.parquet")
+    assert [r["n_words"] for r in documents] == [2, 1, None]
+    assert report.errors == also.errors == []
+    path.write_text(path.read_text() + '{"id": 3, "messages": ["a", {"role": "assistant", "content": "b"}]}\n')
+    (problem,) = score(path, tmp_path / "list.parquet", unit="turn")[1].errors
+    assert (problem.row, "a list of other things than messages" in problem.reason) == (3, True)
+
+
+@pytest.mark.parametrize("unit", ["turn", "conversation"])
+@pytest.mark.parametrize("name", ["out.parquet", "out"])
+def test_no_turn_of_the_role(tmp_path: Path, unit: str, name: str) -> None:
+    odd = pa.table({"id": [0, 1], "messages": pa.array([spoken("narrator", "user", "narrator")] * 2)})
+    path = write(tmp_path / "odd.jsonl", odd)
+    out = tmp_path / name
+    with pytest.raises(InputError, match=r"no turn is the assistant's.*'narrator' \(4\), 'user' \(2\).*--roles user"):
+        score(path, out, unit=unit)
+    assert not out.exists()
+    assert len(score(path, tmp_path / "user.parquet", unit=unit, roles="user")[0]) == 2
+    # Among others it is listed.
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i, data in enumerate((odd, pa.table({"id": [2], "messages": pa.array([spoken("assistant", "user")])}))):
+        write(folder / f"{i}.jsonl", data)
+    for resume in (False, True):
+        rows, report = score(folder, out, unit=unit, resume=resume)
+        assert [r["id"] for r in rows][-1] == 2
+        (problem,) = report.errors
+        assert Path(problem.file).name == "0.jsonl" and "no turn is the assistant's" in problem.reason
+    if name == "out":
+        assert [r["id"] for r in rows] == [2]
+    # Conversations without any turns say nothing of roles.
+    empty = pa.table({"id": [0], "messages": pa.array([[]], odd["messages"].type)})
+    assert score(write(tmp_path / "empty.parquet", empty), tmp_path / "e.parquet", unit=unit)[1].errors == []
+
+
 def test_rows_that_cannot_be_read_in_a_turn_table(tmp_path: Path) -> None:
     data = turns(20)
     path = write(tmp_path / "a.jsonl", data)
@@ -305,7 +462,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             score(source, tmp_path / "out.parquet", **options)
     ids = pa.table({"chat_id": ["a", "b", "a"], "role": ["user"] * 3, "text": ["x"] * 3})
-    with pytest.raises(InputError, match="row 0: no conversation"):
+    with pytest.raises(InputError, match="row 0: no row could be scored; the first: no conversation in column"):
         score(
             write(tmp_path / "d.parquet", ids.set_column(0, "chat_id", pa.nulls(3, pa.string()))),
             tmp_path / "out.parquet",
@@ -393,7 +550,10 @@ def test_exit_codes_of_turn_tables(tmp_path: Path) -> None:
     (line,) = (tmp_path / "a.parquet.errors.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == len(turns(5))
     ids = pa.array([None, "a"], pa.string())
-    nobody = write(tmp_path / "nobody.jsonl", pa.table({"chat_id": ids, "role": ["user"] * 2, "text": ["x"] * 2}))
+    said = pa.table({"chat_id": ids, "role": ["user"] * 2, "text": ["x"] * 2})
+    nobody = write(tmp_path / "nobody.jsonl", said)
+    code, told = command(str(nobody), "-o", str(tmp_path / "u.parquet"), *common, "--roles", "user")
+    assert (code, "scored 1 row to 1 turn" in told) == (EXIT_PARTIAL, True)
     assert main(["score", str(nobody), "-o", str(tmp_path / "b.parquet"), *common]) == EXIT_FAILED
     assert not (tmp_path / "b.parquet").exists()
 

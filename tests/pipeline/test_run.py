@@ -440,11 +440,14 @@ def test_missing_outputs_are_made_again(dumps: Path, tmp_path: Path) -> None:
         ({"text": "text"}, "text was None and is text now"),
     ],
 )
-def test_resume_with_other_settings(dumps: Path, tmp_path: Path, name: str, options: dict[str, Any], told: str) -> None:
-    score(dumps, tmp_path / name)
-    with pytest.raises(OutputError, match=rf"{told}.*--overwrite"):
-        score(dumps, tmp_path / name, resume=True, **options)
-    score(dumps, tmp_path / name, overwrite=True, **options)
+def test_resume_with_other_settings(
+    dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    score(dumps, name)
+    with pytest.raises(OutputError, match=rf"^{name} holds scores of other settings: {told}.*--overwrite"):
+        score(dumps, name, resume=True, **options)
+    score(dumps, name, overwrite=True, **options)
 
 
 def test_a_failed_file_is_tried_again(tmp_path: Path) -> None:
@@ -481,7 +484,7 @@ def test_two_runs_into_one_folder(dumps: Path, tmp_path: Path) -> None:
 
     class Nosy(Lengths):
         def score_units(self, texts: pa.Array) -> tuple[pa.RecordBatch, Any]:
-            with pytest.raises(OutputError, match="another run is writing"):
+            with pytest.raises(OutputError, match=rf"another run is writing to {out};"):
                 score(dumps, out, resume=True)
             return super().score_units(texts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from affectcore.io.formats.texts import (
     content_of,
     is_chat,
     is_string,
+    known_roles,
+    message_fields,
     or_refusal,
     storage,
     strings,
@@ -157,8 +159,9 @@ def turns(column: pa.Array) -> Turns:
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     fields = {messages.type.field(i).name for i in range(messages.type.num_fields)}
-    role = strings(pc.struct_field(messages, ["role"]))
-    content, reasoning = content_of(pc.struct_field(messages, ["content"]))
+    role_field, content_field = message_fields(fields)
+    role = known_roles(strings(pc.struct_field(messages, [role_field])))
+    content, reasoning = content_of(pc.struct_field(messages, [content_field]))
     for name in REASONING:
         if name in fields:
             told = storage(pc.struct_field(messages, [name]))
@@ -211,7 +214,7 @@ def _without_calls(content: pa.Array, calls: pa.Array) -> pa.Array:
     return pc.if_else(silent, pa.nulls(len(content), content.type), content)
 
 
-def from_messages(rows: Sequence[Any], encode: Any) -> Turns:
+def from_messages(rows: Sequence[Any], encode: Any, fields: tuple[str, str] = ("role", "content")) -> Turns:
     """Return the turns of rows of JSON values: lists of messages, texts, objects with a text, or None.
 
     Parameters
@@ -220,19 +223,22 @@ def from_messages(rows: Sequence[Any], encode: Any) -> Turns:
         One value for each conversation, each accepted by `affectcore.io.formats.jsonl` before.
     encode
         Makes bytes of a str.
+    fields
+        Names of the fields with the role and the content of a message, see `message_fields`. A message without a role
+        has a null one.
     """
     counts: list[int] = []
     columns: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
     for row in rows:
-        messages = row if isinstance(row, list) else [] if row is None else [{"role": ASSISTANT, "content": row}]
+        messages = row if isinstance(row, list) else [] if row is None else [dict(zip(fields, (ASSISTANT, row)))]
         counts.append(len(messages))
         for message in messages:
-            content, reasoning = _said(message)
-            role = message.get("role") if isinstance(message, dict) else None
+            content, reasoning = _said(message, fields[1])
+            role = message.get(fields[0])
             for column, value in zip(columns, (content, reasoning, role if isinstance(role, str) else None)):
                 column.append(None if value is None else encode(value))
     content, reasoning = (_text_array(column) for column in columns[:2])
-    role = pa.array([r if r is None else r.decode("utf-8", "replace") for r in columns[2]], pa.string())
+    role = known_roles(pa.array([r if r is None else r.decode("utf-8", "replace") for r in columns[2]], pa.string()))
     missing = np.array([row is None for row in rows], bool)
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return Turns(offsets, content, _told(reasoning), role, missing if missing.any() else None)
@@ -246,11 +252,9 @@ def _text_array(texts: list[bytes | None]) -> pa.Array:
         return array
 
 
-def _said(message: Any) -> tuple[str | None, str | None]:
+def _said(message: dict[str, Any], field: str) -> tuple[str | None, str | None]:
     """Return the content and the reasoning of a JSON message."""
-    if not isinstance(message, dict):
-        return (message if isinstance(message, str) else None), None
-    content, apart = said(message.get("content"))
+    content, apart = said(message.get(field))
     if not content and isinstance(message.get("refusal"), str) and message["refusal"]:
         content = message["refusal"]
     told = [message[name] for name in REASONING if isinstance(message.get(name), str) and message[name]]
@@ -349,6 +353,8 @@ class TurnTable:
                 f" the columns are: {', '.join(names)}"
             )
         self.conversation = conversation
+        self._note: Callable[[int, str, str], None] | None = None
+        self._problem: InputError | None = None  # the first one
         self._reasoning = [n for n in REASONING if n in names and is_string(schema.field(n).type)]
         self.keep(schema, [n for n in names if n != self._role and n not in self._reasoning])
 
@@ -363,9 +369,16 @@ class TurnTable:
         self.schema = pa.schema([schema.field(name) for name in names])
 
     def read(
-        self, batches: Iterable[tuple[pa.RecordBatch, pa.Array]], first: int = 0
+        self,
+        batches: Iterable[tuple[pa.RecordBatch, pa.Array]],
+        first: int = 0,
+        note: Callable[[int, str, str], None] | None = None,
     ) -> Iterator[tuple[pa.RecordBatch, Turns, np.ndarray]]:
         """Yield the kept columns and the turns of whole conversations, and the rows at which they begin.
+
+        Rows that name no conversation, or one that had ended before, are left out, as if they were not there; so are
+        conversations that are too long to hold. What had been yielded of a conversation that comes back stays: to know
+        of it in time, all of the table would have to be held.
 
         Parameters
         ----------
@@ -373,86 +386,120 @@ class TurnTable:
             Columns beside the text, and texts.
         first
             Number of the first row.
+        note
+            Called with the row, the reason and the remedy where something is left out; None to raise instead.
 
         Yields
         ------
         kept, turns, starts
-            ``starts`` is int64 (n + 1,) and ends with the row after the last of them.
+            ``starts`` is int64 (n + 1,) and ends with the row after the last of them, or one before which all rows are
+            left out.
 
         Raises
         ------
         InputError
-            If a row names no conversation, or one that had ended before, or a conversation is too long to hold.
+            If something is left out and there is no `note`, or all is.
         """
+        self._note = note
         seen = _Seen()
         held: list[tuple[pa.RecordBatch, pa.Array]] = []  # rows of the conversation that goes on in the next batch
-        held_from = first
+        held_from, n_held, too_long, found = first, 0, False, False
         for columns, texts in batches:
             n = len(texts)
             if n == 0:
                 continue
             if self.conversation is None:
-                yield self._made([(columns, texts)], np.arange(first, first + n + 1))
-                first += n
+                yield self._made([(columns, texts)], np.arange(n + 1), np.arange(first, first + n + 1))
+                first, found = first + n, True
                 continue
-            begins = self._begins(columns, held, first)
+            columns, texts, rows, begins = self._sorted(columns, texts, np.arange(first, first + n), seen)
+            first += n
+            if too_long:
+                rest = int(begins[0]) if len(begins) else len(texts)
+                columns, texts, rows, begins = columns.slice(rest), texts.slice(rest), rows[rest:], begins - rest
+                too_long = not len(begins)
             if len(begins):
                 last = int(begins[-1])
-                starts = np.concatenate([[held_from] if held else [], first + begins]).astype(np.int64)
-                if len(starts) > 1:
-                    yield from self._new([*held, (columns.slice(0, last), texts.slice(0, last))], starts, seen)
-                held, held_from = [], first + last
+                offsets = np.concatenate([[0] if held else [], n_held + begins]).astype(np.int64)
+                if len(offsets) > 1:
+                    pieces = [*held, (columns.slice(0, last), texts.slice(0, last))]
+                    starts = np.concatenate([[held_from] if held else [], rows[begins]]).astype(np.int64)
+                    yield self._made(pieces, offsets, starts)
+                    found = True
+                held, held_from, n_held = [], int(rows[last]), 0
                 columns, texts = columns.slice(last), texts.slice(last)
-            held.append((columns, texts))
-            first += n
-            if first - held_from > MAX_TURNS or sum(text_bytes(piece) for _, piece in held) > MAX_BYTES:
-                raise InputError(
-                    self._path,
-                    f"the conversation that begins here has more than {MAX_TURNS:,} turns or {MAX_BYTES >> 20} MiB",
-                    f"see whether column {self.conversation!r} tells conversations apart",
-                    held_from,
+            if len(texts):
+                held.append((columns, texts))
+                n_held += len(texts)
+            if n_held > MAX_TURNS or sum(text_bytes(piece) for _, piece in held) > MAX_BYTES:
+                reason = f"the conversation that begins here has more than {MAX_TURNS:,} turns or {MAX_BYTES >> 20} MiB"
+                self._leave_out(
+                    [(held_from, reason, f"see whether column {self.conversation!r} tells conversations apart")]
                 )
+                held, n_held, too_long = [], 0, True
         if held:
-            yield from self._new(held, np.array([held_from, first], np.int64), seen)
-
-    def _begins(self, columns: pa.RecordBatch, held: list[tuple[pa.RecordBatch, pa.Array]], first: int) -> np.ndarray:
-        """Return the rows of a batch at which another conversation begins than that of the row before."""
-        ids = plain(columns.column(self.conversation))
-        if ids.null_count:
-            row = int(np.argmax(ids.is_null().to_numpy(zero_copy_only=False)))
+            yield self._made(held, np.array([0, n_held]), np.array([held_from, first], np.int64))
+        if self._problem is not None and not (held or found):
+            first_one = self._problem
             raise InputError(
-                self._path,
-                f"no conversation in column {self.conversation!r}",
-                "fill it in, or leave the row out",
-                first + row,
+                self._path, f"no row could be scored; the first: {first_one.reason}", first_one.remedy, first_one.row
             )
-        changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
-        goes_on = bool(held) and held[-1][0].column(self.conversation)[-1].as_py() == ids[0].as_py()
-        return np.flatnonzero(np.concatenate([[not goes_on], changes]))
 
-    def _new(
-        self, pieces: list[tuple[pa.RecordBatch, pa.Array]], starts: np.ndarray, seen: _Seen
-    ) -> Iterator[tuple[pa.RecordBatch, Turns, np.ndarray]]:
-        """Yield conversations, up to one that has been there before: that is an error."""
+    def _leave_out(self, lost: list[tuple[int, str, str]]) -> None:
+        """Note, or raise, what is left out: rows, reasons, remedies."""
+        for row, reason, remedy in lost:
+            problem = InputError(self._path, reason, remedy, row)
+            if self._note is None:
+                raise problem
+            self._problem = self._problem or problem
+            self._note(row, reason, remedy)
+
+    def _sorted(
+        self, columns: pa.RecordBatch, texts: pa.Array, rows: np.ndarray, seen: _Seen
+    ) -> tuple[pa.RecordBatch, pa.Array, np.ndarray, np.ndarray]:
+        """Leave rows of a batch out that belong to no conversation, or to one that had ended before.
+
+        Returns
+        -------
+        columns, texts, rows, begins
+            What is left, and at which of it another conversation begins than that of the row before.
+        """
         assert self.conversation is not None
-        ids = pa.concat_arrays([plain(columns.column(self.conversation)) for columns, _ in pieces])
-        firsts = ids.take(pa.array(starts[:-1] - starts[0])).to_pylist()
-        again = seen.add(firsts)
-        made = self._made(pieces, starts)
-        if again is None:
-            yield made
-            return
-        if again:
-            yield made[1].beside(made[0], 0, again), made[1].slice(0, again), starts[: again + 1]
-        raise InputError(
-            self._path,
-            f"conversation {firsts[again]!r} goes on here, after rows of others",
-            f"sort the rows by {self.conversation!r}, so that the turns of a conversation stand together",
-            int(starts[again]),
-        )
+        ids = plain(columns.column(self.conversation))
+        nowhere = pc.is_null(ids, nan_is_null=True)
+        fits = ~nowhere.to_numpy(zero_copy_only=False)
+        lost = [(int(row), f"no conversation in column {self.conversation!r}", "fill it in") for row in rows[~fits]]
+        if lost:
+            mask = pa.array(fits)
+            columns, texts, ids, rows = columns.filter(mask), texts.filter(mask), ids.filter(mask), rows[fits]
+        if not len(rows):
+            self._leave_out(lost)
+            return columns, texts, rows, np.empty(0, np.int64)
+        changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
+        runs = np.flatnonzero(np.concatenate([[True], changes]))
+        names = ids.take(pa.array(runs)).to_pylist()
+        state = seen.add(names)
+        without = "" if self._note is None else "; what stood before has been scored without these rows"
+        lost += [
+            (
+                int(rows[runs[run]]),
+                f"conversation {names[run]!r} goes on here, after rows of others{without}",
+                f"sort the rows by {self.conversation!r}, so that the turns of a conversation stand together",
+            )
+            for run in np.flatnonzero(state == _Seen.BACK)
+        ]
+        self._leave_out(sorted(lost))
+        if (state < _Seen.BACK).all():
+            return columns, texts, rows, runs[state == _Seen.NEW]
+        size = np.diff(np.append(runs, len(ids)))
+        keep = np.repeat(state < _Seen.BACK, size)
+        new = np.zeros(len(ids), bool)
+        new[runs[state == _Seen.NEW]] = True
+        mask = pa.array(keep)
+        return columns.filter(mask), texts.filter(mask), rows[keep], np.flatnonzero(new[keep])
 
     def _made(
-        self, pieces: list[tuple[pa.RecordBatch, pa.Array]], starts: np.ndarray
+        self, pieces: list[tuple[pa.RecordBatch, pa.Array]], offsets: np.ndarray, starts: np.ndarray
     ) -> tuple[pa.RecordBatch, Turns, np.ndarray]:
         texts = [piece for _, piece in pieces]
         if len({piece.type for piece in texts}) > 1:  # a batch that is not all UTF-8 comes as bytes
@@ -462,14 +509,14 @@ class TurnTable:
         def column(name: str) -> pa.Array:
             return pa.concat_arrays([strings(columns.column(name)) for columns, _ in pieces])
 
-        role = column(self._role) if self._role else None
+        role = known_roles(column(self._role)) if self._role else None
         reasoning: pa.Array | None = None
         for name in self._reasoning:
             reasoning = _either(reasoning, column(name), content.type)
-        turns = Turns(starts - starts[0], content, _told(reasoning), role, own_rows=self._own_rows)
+        turns = Turns(offsets, content, _told(reasoning), role, own_rows=self._own_rows)
         kept = [pa.concat_arrays([c.column(name) for c, _ in pieces]) for name in self._names]
         if not self._own_rows:
-            kept = [column.take(pa.array(starts[:-1] - starts[0])) for column in kept]
+            kept = [column.take(pa.array(offsets[:-1])) for column in kept]
         return pa.RecordBatch.from_arrays(kept, schema=self.schema), turns, starts
 
 
@@ -498,7 +545,7 @@ class TurnTableReader:
     def read(self, start: int = 0) -> Iterator[tuple[pa.RecordBatch, Turns]]:
         """Yield kept columns and conversations from row `start` on; see `Reader.read`."""
         self.row = start
-        for kept, turns, starts in self._table.read(self._reader.read()):
+        for kept, turns, starts in self._table.read(self._reader.read(), note=self._note):
             done = int(np.searchsorted(starts, start))
             if start and done >= len(turns):
                 self._reader.take_problems(start)
@@ -510,6 +557,9 @@ class TurnTableReader:
                 self.row = int(starts[end])
                 self.starts = starts[begin : end + 1]
                 yield turns.beside(kept, begin, end - begin), turns.slice(begin, end - begin)
+
+    def _note(self, row: int, reason: str, remedy: str) -> None:
+        self._reader._record(row, row, reason, remedy)
 
     def take_problems(self, before: int | None = None) -> list[Problem]:
         """Return, and forget, the problems met before row `before` (all of them for None)."""
@@ -527,26 +577,55 @@ class TurnTableReader:
 
 
 class _Seen:
-    """The conversations that have ended, in 16 bytes each."""
+    """The conversations that there have been, in 16 bytes each."""
+
+    NEW, SAME, BACK, STILL_BACK = range(4)
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []  # sorted, each at least twice as long as the next
+        self._live = self._last = np.bytes_()  # of the conversation that is kept, and of the row before
 
-    def add(self, ids: list[Any]) -> int | None:
-        """Add conversations; return the number of the first that was there before, or None."""
+    def add(self, ids: list[Any]) -> np.ndarray:
+        """Add the conversations of runs of rows.
+
+        Parameters
+        ----------
+        ids
+            One for each run; the first can be that of the rows before.
+
+        Returns
+        -------
+        numpy.ndarray
+            int (n,): NEW; SAME, where the conversation before goes on, but for rows that are left out; BACK, where one
+            that had ended goes on; STILL_BACK, where that was told of the rows before already.
+        """
         marks = [
             hashlib.blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=16).digest() for value in ids
         ]
         new = np.array(marks, "S16") if marks else np.empty(0, "S16")
-        again = np.zeros(len(new), bool)
-        again[:] = True
+        again = np.ones(len(new), bool)
         again[np.unique(new, return_index=True)[1]] = False
         for run in self._runs:
             at = np.minimum(np.searchsorted(run, new), len(run) - 1)
             again |= run[at] == new
-        new = np.sort(new)
+        state = np.where(again, self.BACK, self.NEW)
+        live, last = self._live, self._last
+        for i in np.flatnonzero(again):
+            # The run before this one was new, unless it is among these, too.
+            if i and not again[i - 1]:
+                live = new[i - 1]
+            before = new[i - 1] if i else last
+            if new[i] == live:
+                state[i] = self.SAME
+            elif new[i] == before:
+                state[i] = self.STILL_BACK
+        if len(new):
+            fresh = np.flatnonzero(~again)
+            self._live = new[fresh[-1]] if len(fresh) else live
+            self._last = new[-1]
+        new = np.sort(new[~again])
         while self._runs and len(self._runs[-1]) <= 2 * len(new):
             new = np.sort(np.concatenate([self._runs.pop(), new]))
         if len(new):
             self._runs.append(new)
-        return int(np.argmax(again)) if again.any() else None
+        return state

@@ -30,6 +30,8 @@ from affectcore.io.formats.texts import (
     TextColumn,
     is_chat,
     kept_names,
+    known_role,
+    message_fields,
     pick_text,
     split_path,
     type_of,
@@ -37,7 +39,7 @@ from affectcore.io.formats.texts import (
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 1 << 30
-_CHAT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_FIELDS = ("role", "content")
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _FIX_LINE = "the row is left out; correct or remove the line"
 
@@ -166,10 +168,13 @@ class JsonlReader(Reader):
             # Empty lists of messages have no type yet.
             i = schema.get_field_index(name)
             if i >= 0 and _is_empty_list(schema.field(i).type):
-                found = found.set(i, schema.field(i).with_type(_CHAT))
+                found = found.set(i, schema.field(i).with_type(_chat_type(_FIELDS)))
         self._text = pick_text(found, self._wanted, self.source.path, self._chats)
         self.text_column = self._text.name
-        self.chat = self._chats and is_chat(type_of(found, self._text))
+        dtype = type_of(found, self._text)
+        self._messages = is_chat(dtype)
+        self._fields = message_fields([f.name for f in dtype.value_type]) if self._messages else _FIELDS
+        self.chat = self._chats and self._messages
         names = kept_names(found, self._text.column, self._keep, self.source.path)
         self.schema = pa.schema([found.field(n) for n in names])
         fields = list(self.schema)
@@ -195,12 +200,16 @@ class JsonlReader(Reader):
         reached = texts
         for field in self._text.fields:
             reached = [v.get(field) if isinstance(v, dict) else None for v in reached]
-        self.chat = self._chats and any(_is_messages(v) for v in reached)
+        self._messages = any(_has_roles(v) for v in reached)
+        self._fields = message_fields({name for v in reached if v and _is_messages(v) for m in v for name in m})
+        self.chat = self._chats and self._messages
         plain = all(v is None or isinstance(v, str) for v in texts)
-        if self._text.fields or self._text.column in chosen or not (plain or all(_is_plain_chat(v) for v in texts)):
+        plain_chat = self._messages and all(_is_plain_chat(v, self._fields[1]) for v in texts)
+        if self._text.fields or self._text.column in chosen or not (plain or plain_chat):
             self._parse = None
         else:
-            text_field = pa.field(self._text.column, pa.string() if plain else _pruned(_CHAT, (), self.chat))
+            chat = _pruned(_chat_type(self._fields), (), self.chat)
+            text_field = pa.field(self._text.column, pa.string() if plain else chat)
             self._parse = pa.schema([*self.schema, text_field])
 
     def _pick_by_value(self, columns: dict[str, list[Any]]) -> TextColumn:
@@ -208,10 +217,10 @@ class JsonlReader(Reader):
         listing = f"the columns are: {', '.join(names)}"
         if self._wanted is None:
             for name in CHAT_COLUMNS if self._chats else ():
-                if name in columns and any(_is_messages(v) for v in columns[name]):
+                if name in columns and any(_has_roles(v) for v in columns[name]):
                     return TextColumn(name)
             for name in TEXT_COLUMNS:
-                if name in columns and any(isinstance(v, str) or _is_messages(v) for v in columns[name]):
+                if name in columns and any(isinstance(v, str) or _has_roles(v) for v in columns[name]):
                     return TextColumn(name)
             raise UsageError(f"{self.source.path}: no text column found; {listing}. Name it with --text")
         found = split_path(self._wanted, names)
@@ -220,7 +229,7 @@ class JsonlReader(Reader):
         values = columns[found.column]
         for field in found.fields:
             values = [v.get(field) if isinstance(v, dict) else None for v in values]
-        if not any(isinstance(v, str) or _is_messages(v) for v in values) and any(v is not None for v in values):
+        if not any(isinstance(v, str) or _has_roles(v) for v in values) and any(v is not None for v in values):
             raise UsageError(f"{self.source.path}: column {self._wanted!r} holds no text; {listing}")
         return found
 
@@ -262,7 +271,7 @@ class JsonlReader(Reader):
 
     def _empty(self) -> tuple[pa.RecordBatch, Any]:
         kept = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self.schema], schema=self.schema)
-        return kept, from_messages([], _utf8) if self.chat else pa.array([], pa.string())
+        return kept, from_messages([], _utf8, self._fields) if self.chat else pa.array([], pa.string())
 
     def _lines(self, block: _Block) -> list[_Line]:
         """Parse a block line by line, noting the lines that are not JSON objects."""
@@ -293,7 +302,7 @@ class JsonlReader(Reader):
             for field in self._text.fields:
                 value = value.get(field) if isinstance(value, dict) else None
             try:
-                text = _chat_of(value) if self.chat else _text_of(value)
+                text = self._chat_of(value) if self.chat else self._text_of(value)
             except TypeError as exc:
                 reason = f"line {line.number + 1}: {self.text_column} {exc}"
                 self._record(block.first, line.number, reason, _FIX_LINE)
@@ -302,7 +311,7 @@ class JsonlReader(Reader):
             rows.append(line)
         kept = [self._column(field, rows) for field in self.schema]
         if self.chat:
-            return pa.RecordBatch.from_arrays(kept, schema=self.schema), from_messages(texts, _utf8)
+            return pa.RecordBatch.from_arrays(kept, schema=self.schema), from_messages(texts, _utf8, self._fields)
         array = pa.array(texts, pa.binary())
         with contextlib.suppress(pa.ArrowInvalid):  # not all UTF-8: the scorer counts the bytes that are not
             array = array.cast(pa.string())
@@ -325,6 +334,33 @@ class JsonlReader(Reader):
                     row.number,
                 ) from None
         return pa.array(values, field.type)
+
+    def _text_of(self, value: Any) -> str | None:
+        """Return the text of a JSON value: a string, chat messages, or an object with answer or text."""
+        if value is None or isinstance(value, str):
+            return value
+        if _is_messages(value) and (self._messages or _has_roles(value)):
+            names = self._fields if self._messages else message_fields({name for m in value for name in m})
+            for message in reversed(value):
+                role = message.get(names[0])
+                if isinstance(role, str) and known_role(role) == ASSISTANT:
+                    content: str | None = said(message.get(names[1]))[0]
+                    refusal = message.get("refusal")
+                    return content or (refusal if isinstance(refusal, str) and refusal else content)
+            return None
+        if isinstance(value, dict):
+            return said(value)[0]
+        if isinstance(value, list) and self._messages:
+            raise TypeError("is a list of other things than messages")
+        raise TypeError(f"is a {_kind(value)}, not a text")
+
+    def _chat_of(self, value: Any) -> Any:
+        """Return a JSON value that is a conversation, or a text, as it is; TypeError where it is neither."""
+        if _is_messages(value):
+            for message in value:
+                said(message.get(self._fields[1]))
+            return value
+        return self._text_of(value)
 
     def close(self) -> None:
         """Close the file."""
@@ -373,12 +409,17 @@ def _pruned(dtype: pa.DataType, fields: tuple[str, ...], turns: bool = False) ->
         return pa.struct([(fields[0], _pruned(dtype.field(fields[0]).type, fields[1:], turns))])
     if is_chat(dtype):
         item = dtype.value_type
-        found = [("role", pa.string()), ("content", item.field("content").type), ("refusal", pa.string())]
+        role, content = message_fields([field.name for field in item])
+        found = [(role, pa.string()), (content, item.field(content).type), ("refusal", pa.string())]
         if turns:  # also where the first block has none of them
             found += [(name, pa.string()) for name in REASONING]
             found.append(("tool_calls", pa.list_(pa.struct([("type", pa.string())]))))
         return pa.list_(pa.struct(found))
     return dtype
+
+
+def _chat_type(fields: tuple[str, str]) -> pa.DataType:
+    return pa.list_(pa.struct([(name, pa.string()) for name in fields]))
 
 
 def _is_empty_list(dtype: pa.DataType) -> bool:
@@ -427,38 +468,18 @@ def _cast(value: Any, dtype: pa.DataType) -> Any:
     raise TypeError(_kind(value))
 
 
-def _text_of(value: Any) -> str | None:
-    """Return the text of a JSON value: a string, chat messages, or an object with answer or text."""
-    if value is None or isinstance(value, str):
-        return value
-    if _is_messages(value):
-        for message in reversed(value):
-            if isinstance(message, dict) and message.get("role") == ASSISTANT:
-                content: str | None = said(message.get("content"))[0]
-                refusal = message.get("refusal")
-                return content or (refusal if isinstance(refusal, str) and refusal else content)
-        return None
-    if isinstance(value, dict):
-        return said(value)[0]
-    raise TypeError(f"is a {_kind(value)}, not a text")
-
-
-def _chat_of(value: Any) -> Any:
-    """Return a JSON value that is a conversation, or a text, as it is; TypeError where it is neither."""
-    if _is_messages(value):
-        for message in value:
-            said(message.get("content"))
-        return value
-    return _text_of(value)
-
-
 def _is_messages(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(m, dict) and "role" in m for m in value)
+    return isinstance(value, list) and all(isinstance(m, dict) for m in value)
 
 
-def _is_plain_chat(value: Any) -> bool:
+def _has_roles(value: Any) -> bool:
+    """Tell whether a JSON value is a list of messages at least one of which says whose it is, or an empty list."""
+    return _is_messages(value) and (not value or any("role" in m or ("from" in m and "value" in m) for m in value))
+
+
+def _is_plain_chat(value: Any, content: str) -> bool:
     return value is None or (
-        _is_messages(value) and all(m.get("content") is None or isinstance(m["content"], str) for m in value)
+        _is_messages(value) and all(m.get(content) is None or isinstance(m[content], str) for m in value)
     )
 
 

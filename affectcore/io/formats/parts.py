@@ -5,12 +5,42 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_ANY = r"</?(?:think|thinking|reasoning)>|<\|(?:begin|end)_of_thought\|>"
-_TAG = re.compile(_ANY.encode())
-_NAMES = {b"<|begin_of_thought|>": b"thought", b"<|end_of_thought|>": b"thought"}
+from affectcore.io.formats.base import offsets_of
+
+_SOME = r"<(?i:/?(?:seed:|mm:)?(?:think|thought|reasoning|answer)|\|)"
+_FIRST = "\\A(?:\ufeff)?\\s*(?:\\[THINK\\]|◁think▷)"
+"""A text that is to be divided matches one of these: the first costs little, having a literal first byte."""
+_FIRST_BYTES = np.isin(np.arange(256), list(b"[\xe2\xef \t\n\v\f\r"))
+_MARKS = {
+    b"[THINK]": (b"[think]", True),  # Mistral
+    b"[/THINK]": (b"[think]", False),
+    "◁think▷".encode(): (b"kimi", True),
+    "◁/think▷".encode(): (b"kimi", False),
+    b"<|begin_of_thought|>": (b"thought|", True),  # Sky-T1, OpenThinker
+    b"<|end_of_thought|>": (b"thought|", False),
+    b"<|START_THINKING|>": (b"thinking|", True),  # Cohere
+    b"<|END_THINKING|>": (b"thinking|", False),
+    b"<|channel>thought": (b"channel|", True),  # Gemma 4
+    b"<channel|>": (b"channel|", False),
+}
+_XML = rb"/?(?i:(?:seed:|mm:)?(?:think|thinking|thought|reasoning))(?:\s[^<>]{0,200})?>"
+_ANGLED = b"<(?:" + b"|".join([_XML, *(re.escape(mark[1:]) for mark in _MARKS if mark.startswith(b"<"))]) + b")"
+_TAG = re.compile(_ANGLED)  # a literal first byte makes it several times as fast as the next
+_ANY_TAG = re.compile(b"|".join([_ANGLED, *(re.escape(mark) for mark in _MARKS if not mark.startswith(b"<"))]))
+_HARMONY = re.compile(
+    rb"(?:<\|start\|>(?P<role>[^<]*))?<\|channel\|>(?P<channel>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+)
+_HARMONY_ENDS = (b"<|end|>", b"<|return|>", b"<|call|>")
+_OPENS = re.compile(rb"(?i:<(answer|response|output)>)|<\|begin_of_solution\|>|<\|START_(?:RESPONSE|TEXT)\|>")
+_CLOSES = re.compile(rb"(?i:</(answer|response|output)>)|<\|end_of_solution\|>|<\|END_(?:RESPONSE|TEXT)\|>")
+_QUOTES = ((b'"', b'"'), (b"'", b"'"), *((a.encode(), b.encode()) for a, b in ("“”", "‘’", "«»", "「」")))
+_BEFORE = {opening[-1] for opening, _ in _QUOTES}
+_QUOTED_LINE = re.compile(rb" {0,3}>")
+_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*")
 _FENCE = re.compile(rb"^[ \t]*(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 _TICKS = re.compile(rb"`+")
 _SPACE = re.compile(rb"\s*")
@@ -28,16 +58,22 @@ class _Tag(NamedTuple):
     end: int
     name: bytes
     opens: bool
-    code: int  # 0: outside of code, 1: in a code block, 2: in code within a line
+    code: int  # 0: outside of code, 1: in a code block or a quoted line, 2: in code or quotation marks within a line
 
 
 def split(texts: pa.Array) -> Split:
     """Split texts into the reasoning before the answer, and the answer.
 
-    Reasoning is what stands in ``<think>``, ``<thinking>``, ``<reasoning>`` or ``<|begin_of_thought|>`` at the
-    beginning of a text, in one block or several. Where chat templates put the opening tag into the prompt, a text
-    begins with reasoning and only closes it: all before the closing tag is reasoning. A block that is never closed goes
-    to the end, and there is no answer. Tags elsewhere, in backticks or in code blocks, are text like any other.
+    Reasoning is what stands between a model's tags at the beginning of a text, in one block or several: ``<think>``,
+    ``<thinking>``, ``<thought>``, ``<reasoning>`` (in capitals or with attributes, too), ``<seed:think>``,
+    ``<mm:think>``, Mistral's ``[THINK]``, Kimi's ``◁think▷``, ``<|begin_of_thought|>``, Cohere's
+    ``<|START_THINKING|>``, Gemma's ``<|channel>thought``; or what gpt-oss writes to its channel ``analysis``. Where
+    chat templates put the opening tag into the prompt, a text begins with reasoning and only closes it: all before the
+    closing tag is reasoning. A block that is never closed goes to the end, and there is no answer. Tags elsewhere, in
+    code, quoted lines or quotation marks, are text like any other.
+
+    Tags around the answer (``<answer>``, after reasoning also ``<response>`` and ``<output>``; those of Sky-T1 and
+    Cohere) are left out of it, as are gpt-oss's calls of tools.
 
     Parameters
     ----------
@@ -50,7 +86,10 @@ def split(texts: pa.Array) -> Split:
         White space between the parts belongs to neither. A block of nothing but white space is no reasoning. A null
         text has neither part; one that was closed and ends there has an empty answer.
     """
-    tagged = pc.fill_null(pc.match_substring_regex(texts, _ANY), False)
+    tagged = pc.match_substring_regex(texts, _SOME)
+    if _may_begin_so(texts):
+        tagged = pc.or_(tagged, pc.match_substring_regex(texts, _FIRST))
+    tagged = pc.fill_null(tagged, False)
     if not pc.any(tagged).as_py():
         return Split(texts, None)
     wide = _wide(texts.type)
@@ -66,12 +105,25 @@ def split(texts: pa.Array) -> Split:
     return Split(answer, pc.replace_with_mask(pa.nulls(len(texts), texts.type), tagged, found.view(texts.type)))
 
 
+def _may_begin_so(texts: pa.Array) -> bool:
+    """Tell whether some text has a first byte that `_FIRST` allows: a look at each text, and not at all of it."""
+    data = texts.buffers()[2]
+    if not data:
+        return False
+    starts = offsets_of(texts)[:-1]
+    values = np.frombuffer(data, np.uint8)
+    return bool(_FIRST_BYTES[values[np.minimum(starts, len(values) - 1)]].any())
+
+
 def _wide(dtype: pa.DataType) -> pa.DataType:
     return pa.large_binary() if pa.types.is_large_string(dtype) or pa.types.is_large_binary(dtype) else pa.binary()
 
 
 def _cut(text: bytes) -> tuple[bytes | None, bytes | None]:
     """Return the answer and the reasoning of one text."""
+    begin = _START.match(text).end()  # type: ignore[union-attr]
+    if _HARMONY.match(text, begin):
+        return _channels(text, begin)
     tags = _tags(text)
     blocks: list[bytes] = []
     i = at = 0
@@ -83,7 +135,7 @@ def _cut(text: bytes) -> tuple[bytes | None, bytes | None]:
     else:
         i = 0
     while True:
-        start = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+        start = _SPACE.match(text, at).end() if at else begin  # type: ignore[union-attr]
         while i < len(tags) and tags[i].begin < start:
             i += 1
         if i == len(tags) or tags[i].begin > start or not tags[i].opens:
@@ -95,8 +147,47 @@ def _cut(text: bytes) -> tuple[bytes | None, bytes | None]:
             return None, b"\n\n".join(filter(None, blocks)) or None
         at = closing.end
     if at == 0:
-        return text, None
-    return text[start:], b"\n\n".join(filter(None, blocks)) or None
+        return _unwrapped(text, begin, False), None
+    return _unwrapped(text, start, True), b"\n\n".join(filter(None, blocks)) or None
+
+
+def _channels(text: bytes, begin: int) -> tuple[bytes | None, bytes | None]:
+    """Return the answer and the reasoning of what gpt-oss wrote, in the format called harmony.
+
+    Its messages go to the channels ``analysis``, ``final``, and ``commentary``, which is for calls of tools, which name
+    a recipient, and for what is said before them.
+    """
+    parts: dict[bool, list[bytes]] = {True: [], False: []}
+    heads = list(_HARMONY.finditer(text, begin))
+    for head, following in zip(heads, [*(h.start() for h in heads[1:]), len(text)]):
+        if b"to=" in (head["role"] or b"") or b"to=" in head["channel"]:
+            continue
+        content = text[head.end() : following].strip()
+        while content.endswith(_HARMONY_ENDS):
+            content = content[: content.rindex(b"<|")].rstrip()
+        parts[head["channel"].strip() == b"analysis"].append(content)
+    reasoning = b"\n\n".join(filter(None, parts[True])) or None
+    return (b"\n\n".join(filter(None, parts[False])) if parts[False] else None), reasoning
+
+
+def _unwrapped(text: bytes, start: int, reasoned: bool) -> bytes:
+    """Return the answer that begins at `start`, without tags around it.
+
+    Without reasoning before it, the text is returned as it is unless it is nothing but an answer between such tags.
+    """
+    whole = text[start:] if reasoned else text
+    opening = _OPENS.match(text, start)
+    if opening is None or len(_OPENS.findall(text, start)) > 1:
+        return whole
+    if not reasoned and (opening[1] or b"answer").lower() != b"answer":
+        return whole
+    closings = list(_CLOSES.finditer(text, opening.end()))
+    if not closings:
+        return text[opening.end() :].lstrip() if reasoned else whole
+    rest = text[closings[-1].end() :]
+    if rest.strip() and not reasoned:
+        return whole
+    return text[opening.end() : closings[-1].start()].strip() + (rest if rest.strip() else b"")
 
 
 def _closing(tags: list[_Tag], opening: int) -> _Tag | None:
@@ -118,26 +209,40 @@ def _tags(text: bytes) -> list[_Tag]:
     spans = _fenced(text) if b"```" in text or b"~~~" in text else []
     tags: list[_Tag] = []
     line_end = k = 0
+    quoted = False
     inline: list[tuple[int, int]] = []
-    for found in _TAG.finditer(text):
+    pattern = _ANY_TAG if b"THINK]" in text or "◁".encode() in text else _TAG
+    for found in pattern.finditer(text):
         at = found.start()
         if at >= line_end:
             line = text.rfind(b"\n", 0, at) + 1
             line_end = text.find(b"\n", at) + 1 or len(text) + 1
             inline = _inline(text, line, line_end)
+            quoted = _QUOTED_LINE.match(text, line) is not None
         while inline and inline[0][1] <= at:
             inline.pop(0)
         while k < len(spans) and spans[k][1] <= at:
             k += 1
         code = 0
-        if inline and inline[0][0] <= at:
+        quotes = at > 0 and text[at - 1] in _BEFORE and _in_quotes(text, at, found.end())
+        if quotes or (inline and inline[0][0] <= at):
             code = 2
-        elif k < len(spans) and spans[k][0] <= at:
+        elif quoted or (k < len(spans) and spans[k][0] <= at):
             code = 1
         raw = found[0]
-        name = _NAMES.get(raw, raw.strip(b"</>"))
-        tags.append(_Tag(at, found.end(), name, not raw.startswith((b"</", b"<|end")), code))
+        mark = _MARKS.get(raw) or (raw.strip(b"</>").split(None, 1)[0].lower(), not raw.startswith(b"</"))
+        tags.append(_Tag(at, found.end(), *mark, code))
     return tags
+
+
+def _in_quotes(text: bytes, begin: int, end: int) -> bool:
+    """Tell whether a tag, and nothing else, stands in quotation marks."""
+    for opening, closing in _QUOTES:
+        if text.startswith(closing, end) and text.endswith(opening, 0, begin):
+            before = text[: begin - len(opening)][-1:]
+            # A straight mark behind a word ends a quotation.
+            return opening != closing or not before or before in b" \t\n([{"
+    return False
 
 
 def _fenced(text: bytes) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,13 @@ CONVERSATION_COLUMNS = ("conversation_id", "conv_id", "dialogue_id", "chat_id", 
 """Columns that are taken for the conversation of a row where there is a column `role`, too."""
 
 ASSISTANT = "assistant"
+
+_ROLES = {
+    **{name: name for name in ("system", "developer", "user", ASSISTANT, "tool", "function")},
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bot", "chatbot", "model", "ai"), ASSISTANT),
+}
+"""What well-known formats call a role (ShareGPT, Gemini, LangChain, OpenAssistant, Cohere), in lower case."""
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Fields of a message that hold its reasoning, and types of parts of its content."""
@@ -134,14 +142,36 @@ def is_text(dtype: pa.DataType) -> bool:
 
 
 def is_chat(dtype: pa.DataType) -> bool:
-    """Say whether a type is a list of messages, structs with ``role`` and ``content``."""
-    if not _is_list(dtype):
+    """Say whether a type is a list of messages, structs with ``role`` and ``content`` or ``from`` and ``value``."""
+    if not (_is_list(dtype) and pa.types.is_struct(dtype.value_type)):
         return False
     item = dtype.value_type
-    if not pa.types.is_struct(item):
-        return False
-    names = [item.field(i).name for i in range(item.num_fields)]
-    return "role" in names and "content" in names and _is_content(item.field("content").type)
+    names = {item.field(i).name for i in range(item.num_fields)}
+    role, content = message_fields(names)
+    return role in names and content in names and _is_content(item.field(content).type)
+
+
+def message_fields(names: Collection[str]) -> tuple[str, str]:
+    """Return the names of the fields with the role and the content of messages that have fields `names`."""
+    return ("from", "value") if "role" not in names and "from" in names else ("role", "content")
+
+
+def known_role(role: str) -> str:
+    """Return the role that a well-known name stands for, in whatever case; other names stay as they are."""
+    return _ROLES.get(role.strip().lower(), role)
+
+
+def known_roles(roles: pa.Array) -> pa.Array:
+    """Return an array of roles, of any type of text, with the names that `known_role` gives them."""
+    wide = pa.types.is_large_string(roles.type) or pa.types.is_large_binary(roles.type)
+    raw = roles.cast(pa.large_binary() if wide else pa.binary())  # a string may hold bytes that are no UTF-8
+    names = pc.unique(raw).drop_null()
+    before = [name.decode("utf-8", "surrogateescape") for name in names.to_pylist()]
+    after = [known_role(name) for name in before]
+    if after == before:
+        return roles
+    called = pa.array([name.encode("utf-8", "surrogateescape") for name in after], raw.type)
+    return called.take(pc.index_in(raw, names)).view(roles.type)
 
 
 def extract(column: pa.Array, fields: tuple[str, ...] = ()) -> pa.Array:
@@ -177,13 +207,14 @@ def last_assistant(chats: pa.Array) -> pa.Array:
     Parameters
     ----------
     chats
-        list (also large or fixed-size) array of structs with ``role`` and ``content``; content as in `content_of`.
+        list (also large or fixed-size) array of structs with the fields `message_fields`; content as in `content_of`.
     """
     if not (pa.types.is_list(chats.type) or pa.types.is_large_list(chats.type)):  # fixed-size lists, list views
         chats = chats.cast(pa.large_list(chats.type.value_type))
     n = len(chats)
     messages = chats.values
-    role = strings(pc.struct_field(messages, ["role"]))
+    role_field, content_field = message_fields({field.name for field in messages.type})
+    role = known_roles(strings(pc.struct_field(messages, [role_field])))
     is_answer = pc.fill_null(pc.equal(role.cast(pa.large_binary()), pa.scalar(b"assistant", pa.large_binary())), False)
     mask = is_answer.to_numpy(zero_copy_only=False)
     # latest[j]: the last assistant message among messages 0..j-1; -1 for none.
@@ -196,7 +227,7 @@ def last_assistant(chats: pa.Array) -> pa.Array:
     if chats.null_count:
         missing |= pc.is_null(chats).to_numpy(zero_copy_only=False)
     at = pa.array(np.where(missing, 0, last), mask=missing)
-    return or_refusal(content_of(pc.struct_field(messages, ["content"]).take(at))[0], messages, at)
+    return or_refusal(content_of(pc.struct_field(messages, [content_field]).take(at))[0], messages, at)
 
 
 def or_refusal(content: pa.Array, messages: pa.Array, at: pa.Array | None = None) -> pa.Array:
