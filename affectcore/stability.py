@@ -668,9 +668,9 @@ def survival(
         for name, own in cells.of_models():
             value = own.means[:, k]
             curve = stats_rates.survival(value, 0.5, own.keys[0], own.turn, confidence=confidence)
-            # The curve has the turns at which something happens; between these, nobody leaves and nothing changes.
+            # The curve has the turns at which something happens: in between nobody leaves, afterwards nobody is left.
             turns = np.unique(own.turn[~np.isnan(value)])
-            at_risk = curve.n_at_risk[np.searchsorted(curve.turn, turns, side="left")]
+            at_risk = np.r_[curve.n_at_risk, 0][np.searchsorted(curve.turn, turns, side="left")]
             last = np.searchsorted(curve.turn, turns, side="right")
             share = [np.r_[1.0, line][last].tolist() for line in (curve.survival, curve.low, curve.high)]
             rows += [[name, metric, threshold, *x] for x in zip(turns.tolist(), at_risk.tolist(), *share)]

@@ -52,7 +52,7 @@ def main() -> None:
         del columns
         run = [sys.executable, "-c", RUN, str(path), ",".join(names)]
         found = json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
-    print(  # noqa: T201
+    print(
         f"{options.models} models x {options.prompts} answers x {options.metrics} metrics, 2,000 replicates: "
         f"{found['seconds']:.1f} s, {found['peak_MiB']:,.0f} MiB; {found['rows']:,} rows, {found['pairs']:,} pairs"
     )

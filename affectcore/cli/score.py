@@ -244,9 +244,9 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer:
     console.print(f"scored {rows} ({speed}) to {output}")
     if report.text_columns:
         one = report.n_null == 1
-        nulls = f"; {report.n_null:,} of the rows had no text; its scores are null" if one else ""
+        nulls = f"; {report.n_null:,} of the rows had no text, and its scores are null" if one else ""
         if report.n_null > 1:
-            nulls = f"; {report.n_null:,} of the rows had no text; their scores are null"
+            nulls = f"; {report.n_null:,} of the rows had no text, and their scores are null"
         if scorer.unit == "turn" and report.n_null:
             nulls = f"; {report.n_null:,} {'conversation' if one else 'conversations'} had no text"
         console.print(f"texts: column {', '.join(report.text_columns)}{nulls}")

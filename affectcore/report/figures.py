@@ -172,9 +172,9 @@ def forest(table: pa.Table, metric: str, *, confidence: float = 0.95) -> Any:
     """
     alt = _altair()
     rows = _rows(table, metric, ("by", "metric", "mean", "ci_low", "ci_high"))
-    y = alt.Y("by:N", sort=None, title=None, axis=alt.Axis(labelLimit=280, domain=False, ticks=False))
+    y = alt.Y("by:N", sort=None, title=None, axis=alt.Axis(grid=False))
     base = alt.Chart(_source(rows)).encode(y=y, tooltip=_tooltip("mean", "ci_low", "ci_high"))
-    x_axis = alt.X("mean:Q", title=axis_title(metric), scale=alt.Scale(zero=False))
+    x_axis = alt.X("mean:Q", title=axis_title(metric), scale=alt.Scale(zero=False), axis=alt.Axis(grid=True))
     reference = [alt.Chart().mark_rule(style="reference").encode(x=alt.datum(r["mean"])) for r in rows[:1]]
     return _finish(
         alt.layer(
@@ -251,20 +251,27 @@ def buckets(table: pa.Table, metric: str, models: Sequence[str] | None = None, *
 def _buckets(rows: _Rows, models: Sequence[str], title: str, metric: str, confidence: float) -> Any:
     alt = _altair()
     base = alt.Chart(_source(rows)).encode(
-        x=alt.X("bucket:O", sort=None, title="context length", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        x=alt.X(
+            "bucket:O",
+            sort=None,
+            title="context length",
+            scale=alt.Scale(paddingInner=0.35, paddingOuter=0.15),
+            axis=alt.Axis(labelAngle=0, labelOverlap=True),
+        ),
         xOffset=alt.XOffset("by:N", sort=None, scale=alt.Scale(domain=models)),
         color=_colour(models),
     )
     y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False))
     return _finish(
         alt.layer(
+            base.mark_line(style="trace").encode(y=y),
             base.mark_rule(style="thin").encode(y=alt.Y("ci_low:Q", title=title), y2="ci_high"),
             base.mark_point(style="series").encode(
                 y=y, shape=_shape(models), tooltip=_tooltip("bucket", "mean", "ci_low", "ci_high")
             ),
         ),
         f"{metric} by context length",
-        ["Point: mean of the answers in a bucket. Line: " + _interval(confidence) + "."],
+        ["Point: mean of the answers in a bucket. Upright line: " + _interval(confidence) + "."],
     )
 
 
@@ -303,10 +310,10 @@ def rates(
 
 def _rates(rows: _Rows, event: str, confidence: float) -> Any:
     alt = _altair()
-    y = alt.Y("by:N", sort=None, title=None, axis=alt.Axis(labelLimit=160, domain=False, ticks=False))
+    y = alt.Y("by:N", sort=None, title=None, axis=alt.Axis(grid=False))
     base = alt.Chart(_source(rows)).encode(y=y)
     title = f"share with {event}"
-    x = alt.X("rate:Q", title=title, axis=alt.Axis(format="~%"), scale=alt.Scale(zero=True))
+    x = alt.X("rate:Q", title=title, axis=alt.Axis(format="~%", grid=True), scale=alt.Scale(zero=True))
     return _finish(
         alt.layer(
             base.mark_rule(style="interval").encode(x=alt.X("ci_low:Q", title=title), x2="ci_high"),
@@ -404,7 +411,7 @@ def _distributions(rows: _Rows, models: Sequence[str], title: str, metric: str) 
             x2="high",
             y=alt.Y("share:Q", axis=None),
             color=alt.Color("by:N", scale=alt.Scale(domain=models), legend=None),
-            row=alt.Row("by:N", sort=None, header=header, spacing=6),
+            row=alt.Row("by:N", sort=models, header=header, spacing=6),
             tooltip=_tooltip("low", "high", "share"),
         )
     )
@@ -471,12 +478,14 @@ def _frontier(
 ) -> Any:
     alt = _altair()
     scale = alt.Scale(type="log", padding=24) if log else alt.Scale(zero=False, padding=24)
+    best = [r["mean"] for r in rows if r["on_frontier"]]
+    rising = bool(best) and best[-1] > best[0]  # numbers stand outside the frontier
     base = alt.Chart(_source(rows)).encode(
         x=alt.X(
             "cost:Q",
             title=cost + (", logarithmic" if log else ""),
             scale=scale,
-            axis=alt.Axis(format="~s", tickCount=5),
+            axis=alt.Axis(format=",.3~r"),
         )
     )
     y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False))
@@ -491,7 +500,7 @@ def _frontier(
             first.mark_line(style="edge", interpolate="step-after").encode(y=y),
             first.mark_rule(style="interval").encode(y=band, y2="ci_high"),
             first.mark_point(style="estimate").encode(y=y, tooltip=tooltip),
-            first.mark_text(style="number").encode(y=y, text="number:N"),
+            first.mark_text(style="number", dy=-10 if rising else 10).encode(y=y, text="number:N"),
         ),
         f"{metric} against {cost}",
         [f"Line and numbers: models that no cheaper one beats. Vertical lines: {_interval(confidence)}.", *key],
@@ -526,9 +535,9 @@ def heatmap(table: pa.Table) -> Any:
                 "emotion:N",
                 sort=alt.EncodingSortField("mean", op="mean", order="descending"),
                 title=None,
-                axis=alt.Axis(orient="top", labelAngle=-60, domain=False, ticks=False),
+                axis=alt.Axis(orient="top", labelAngle=-60, labelOverlap=False, domain=False, ticks=False),
             ),
-            y=alt.Y("by:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, domain=False, ticks=False)),
+            y=alt.Y("by:N", sort=None, title=None, axis=alt.Axis(grid=False)),
             color=alt.Color("mean:Q", title="mean probability", scale=alt.Scale(type="sqrt", domainMin=0)),
             tooltip=[alt.Tooltip("by:N", title="model"), "emotion:N", alt.Tooltip("mean:Q", format=_FORMAT)],
         )
@@ -544,7 +553,7 @@ def heatmap(table: pa.Table) -> Any:
 def config(theme: str = "light") -> dict[str, Any]:
     """Return the Vega-Lite configuration of a theme, `light` or `dark`: fonts, colours and the styles of marks."""
     c = THEMES[theme]
-    line = {"stroke": c["accent"], "strokeWidth": 2}
+    line = {"color": c["accent"], "strokeWidth": 2}
     return {
         "background": c["paper"],
         "font": "system-ui, 'Liberation Sans', Helvetica, Arial, sans-serif",
@@ -562,9 +571,8 @@ def config(theme: str = "light") -> dict[str, Any]:
             "tickCount": 6,
             "labelOverlap": True,
         },
-        "axisY": {"domain": False, "ticks": False},
+        "axisY": {"domain": False, "ticks": False, "labelLimit": 280},
         "axisX": {"grid": False},
-        "axisXQuantitative": {"grid": True},
         # Above the plot and upright, where one reads it first.
         "axisYQuantitative": {
             "titleAngle": 0,
@@ -579,7 +587,7 @@ def config(theme: str = "light") -> dict[str, Any]:
             "labelFontSize": 12,
             "titleFontWeight": "normal",
             "labelLimit": 280,
-            "orient": "top",
+            "orient": "bottom",
             "columns": 3,
             "title": None,
         },
@@ -600,13 +608,14 @@ def config(theme: str = "light") -> dict[str, Any]:
             "band": {"opacity": 0.13},
             "series": {"filled": True, "size": 46, "opacity": 1},
             "thin": {"strokeWidth": 1.5},
+            "trace": {"strokeWidth": 1, "opacity": 0.5},
             "interval": line,
             "estimate": {"filled": True, "color": c["accent"], "size": 54, "opacity": 1},
-            "reference": {"stroke": c["grey"], "strokeDash": [3, 3]},
-            "faint": {"stroke": c["grey"], "strokeWidth": 1, "opacity": 0.35},
+            "reference": {"color": c["grey"], "strokeDash": [3, 3]},
+            "faint": {"color": c["grey"], "strokeWidth": 1, "opacity": 0.35},
             "other": {"filled": True, "color": c["grey"], "size": 34, "opacity": 0.9},
             "edge": {**line, "strokeWidth": 1.5},
-            "number": {"fill": c["text"], "fontSize": 12, "fontWeight": "bold", "align": "right", "dx": -8},
+            "number": {"color": c["text"], "fontSize": 12, "fontWeight": "bold", "align": "right", "dx": -8},
             "bar": {"binSpacing": 0.5},
             "cell": {"stroke": c["paper"], "strokeWidth": 0.5},
         },
@@ -705,9 +714,12 @@ def write_figures(report: Report, folder: str | Path, formats: Sequence[str] = (
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror or error}: choose another folder for the figures") from error
-    written = []
+    written: list[Path] = []
+    seen: dict[str, int] = {}
     for stem, chart in _charts(report):
-        name = re.sub(r"[^\w.-]", "_", stem)
+        base = re.sub(r"[^\w.-]", "_", stem)
+        seen[base] = seen.get(base, 0) + 1
+        name = base if seen[base] == 1 else f"{base}-{seen[base]}"
         written += [save(chart, folder / f"{name}.{suffix}") for suffix in formats]
     return written
 

@@ -38,7 +38,7 @@ TEXT_LIMIT = 1200
 TEXTS = 12
 """Texts per metric that the page shows."""
 _PAIRS = 2000  # rows of the table of pairs; 250 models have 31,125 pairs per metric, which nobody reads
-_CELLS = 60_000  # rows of a table by turn; more are thinned to evenly spaced turns
+_CELLS = 100_000  # rows of a table by turn; more are thinned to evenly spaced turns
 _DIGITS = 4  # significant digits of a chart's numbers, relative to the spread of the metric
 
 

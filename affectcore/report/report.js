@@ -13,6 +13,7 @@
     n: "n", mean: "mean", turn: "turn", rate: "share", survival: "share without", at_risk: "at risk", share: "share", cost: "cost",
     low: "from", high: "to", bucket: "context length", ci_low: "interval from", ci_high: "interval to",
   };
+  const EXTRA = { d_to_best: "Cohen's d", delta_to_best: "Cliff's δ", p_to_best: "p", p_holm_to_best: "p (Holm)" };
   const SHARES = new Set(["rate", "survival", "share"]);
 
   async function load() {
@@ -68,7 +69,7 @@
     const lines = list.map((row) => {
       const cells = columns.map((column) => {
         const cell = make(column.style === "name" ? "th" : "td", { className: column.style ?? (column.number ? "number" : "") });
-        if (column.style === "name") cell.scope = "row";
+        if (column.style === "name") Object.assign(cell, { scope: "row", title: column.text(row) });
         if (column.fill) column.fill(cell, row); else cell.textContent = column.text(row);
         return cell;
       });
@@ -120,7 +121,7 @@
     const extra = Object.keys(list[0] ?? {}).filter((c) => !known.includes(c) && list.some((r) => typeof r[c] === "number"));
     const number = (name, value, text) => ({ name, number: true, value, text: text ?? ((r) => whole(value(r))) });
     grid($("board"), `Leaderboard of ${state.metric.name}`, [
-      number("rank", (r) => r.rank, (r) => (r.rank == null ? "" : r.rank_low == null || r.rank_low === r.rank_high ? `${r.rank}` : `${r.rank} (${r.rank_low}–${r.rank_high})`)),
+      { ...number("rank", (r) => r.rank, (r) => (r.rank == null ? "" : r.rank_low == null || r.rank_low === r.rank_high ? `${r.rank}` : `${r.rank} (${r.rank_low}–${r.rank_high})`)), style: "rank number" },
       named,
       number("mean", (r) => r.mean, (r) => fixed(r.mean, digits)),
       {
@@ -140,7 +141,7 @@
       number("to first", (r) => r.diff_to_best, (r) => (r.diff_low == null ? "" : `${r.diff_to_best > 0 ? "+" : ""}${fixed(r.diff_to_best, digits)} (${range(r.diff_low, r.diff_high, digits)})`)),
       number("n", (r) => r.n),
       ...(list.some((r) => r.n_null) ? [number("null", (r) => r.n_null)] : []),
-      ...extra.map((c) => number(c.replaceAll("_", " "), (r) => r[c], (r) => (Number.isInteger(r[c]) ? whole(r[c]) : r[c] == null ? "" : String(+r[c].toPrecision(4)).replace("-", "−")))),
+      ...extra.map((c) => number(EXTRA[c] ?? c.replaceAll("_", " "), (r) => r[c], (r) => (Number.isInteger(r[c]) ? whole(r[c]) : r[c] == null ? "" : String(+r[c].toPrecision(3)).replace("-", "−")))),
     ], list, { sort: 0, kind: "wide" });
 
     const [first, ...others] = list.filter((r) => r.mean != null);
@@ -151,7 +152,7 @@
       (first.ci_low == null ? "." : ` (${level} ${range(first.ci_low, first.ci_high, digits)}).`) +
       (!compared.length ? "" : near.length ?
         ` ${whole(near.length)} of the ${whole(compared.length)} others cannot be told from it: the interval of the difference includes zero.` :
-        ` ${compared.length === 1 ? "The other differs" : `All ${whole(compared.length)} others differ`} from it: no interval of a difference includes zero.`);
+        ` ${compared.length === 1 ? "The other differs" : compared.length === 2 ? "Both others differ" : `All ${whole(compared.length)} others differ`} from it: no interval of a difference includes zero.`);
   }
 
   function chosen() {
@@ -206,8 +207,8 @@
       part(".after").append(make("ol", {}, ...list.filter((r) => r.on_frontier).map((r) => make("li", {}, r.by))));
     } else {
       list = list.filter((r) => slot.has(r.by)).sort((a, b) => slot.get(a.by) - slot.get(b.by));
-      if (kind !== "rates") part(".legend").append(...models.map((m) => {
-        const mark = make("span", { ariaHidden: "true" }, kind === "distributions" ? "■" : MARKS[slot.get(m)]);
+      if (kind !== "rates" && kind !== "distributions") part(".legend").append(...models.map((m) => {
+        const mark = make("span", { ariaHidden: "true" }, MARKS[slot.get(m)]);
         mark.style.color = data.themes[theme()].models[slot.get(m)];
         return make("li", {}, mark, m);
       }));
@@ -231,11 +232,16 @@
     delete spec.title;
     spec.config = structuredClone(data.configs[theme()]);
     spec.config.legend = { disable: true };
+    if (width < 500) spec.config.axisY.labelLimit = 130;
     spec.datasets = { rows: list };
+    // Numbers stand outside the frontier: below it where the lowest mean is first, else above.
+    if (kind === "frontier") spec.layer.at(-1).mark.dy = metric.first === "lowest" ? 10 : -10;
     // Faceted charts cannot fit themselves into a width.
-    if (kind === "distributions") spec.width = Math.min(width, 640) - 16;
+    if (kind === "distributions") spec.width = Math.min(width, 900) - 16;
     else Object.assign(spec, kind === "rates" ? { height: 22 * models.length } : {}, { width: Math.min(width, 900), autosize: { type: "fit-x", contains: "padding" } });
-    await vegaEmbed(host, spec, {
+    const inside = make("div"); // Vega gives the element that it draws in a label of its own
+    host.replaceChildren(inside);
+    await vegaEmbed(inside, spec, {
       mode: "vega-lite", ast: true, renderer: "svg", actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true },
     });
     const numbers = part(".data");

@@ -44,8 +44,7 @@ def test_each_figure_names_its_models(kind: str, report: Report, tmp_path: Path)
     shown = texts(figures.save(KINDS[kind](report), tmp_path / f"{kind}.svg"))
     for name in names(3) if kind != "frontier" else []:
         assert name in shown
-    title = shown[-1] if kind == "emotions" else " ".join(shown)
-    assert "distress" in " ".join(shown) or "motions" in title
+    assert ("Emotions that a reader finds" if kind == "emotions" else "distress") in " ".join(shown)
     if kind in ("turns", "buckets", "survival", "rates", "forest", "frontier"):
         assert "95% interval" in " ".join(shown)
 
@@ -83,15 +82,24 @@ def test_write_figures_writes_what_the_report_has(report: Report, tmp_path: Path
 
 def test_hostile_names_stay_names(tmp_path: Path) -> None:
     metric = "../" + HOSTILE
-    scores = {"model": ["a" + HOSTILE, "b"] * 8, "prompt_id": [i // 2 for i in range(16)], metric: np.arange(16.0)}
-    from affectcore.comparison import compare
-
-    comparison = compare(pa.table(scores), metrics=[metric], n_resamples=40)
+    plain = demo(["a" + HOSTILE, "b"], ["distress"], prompts=4, turns=1, bins=1).comparison
+    table = plain.table.set_column(1, "metric", pa.array([metric] * 2))
+    comparison = replace(plain, table=table, metrics=(metric,), orders={metric: "ascending"})
     files = figures.write_figures(Report("t", comparison), tmp_path, formats=("svg",))
     assert [f.parent for f in files] == [tmp_path]
     tags = {e.tag.split("}")[1] for e in ElementTree.parse(files[0]).iter()}
     assert not tags & {"script", "img", "image", "foreignObject"}
     assert any("onerror" in t and "[U+202E]" in t for t in texts(files[0]))
+
+
+def test_files_of_metrics_with_similar_names_stay_apart(tmp_path: Path) -> None:
+    plain = demo(["a", "b"], ["distress"], prompts=4, turns=1, bins=1).comparison
+    names = ("distress>=0.5", "distress<=0.5")
+    table = pa.concat_tables([plain.table.set_column(1, "metric", pa.array([m] * 2)) for m in names])
+    comparison = replace(plain, table=table, metrics=names, orders=dict.fromkeys(names, "ascending"))
+    files = figures.write_figures(Report("t", comparison), tmp_path, formats=("svg",))
+    assert [m.replace("<", "&lt;").replace(">", "&gt;") in f.read_text() for m, f in zip(names, files)] == [True, True]
+    assert len(set(files)) == 2
 
 
 def test_many_models_keep_their_rows_apart(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ from affectcore.report.html import Report, render
 
 EMOTIONS = (
     "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
-    "disgust embarrassment excitement fear gratitude grief joy love nervousness neutral optimism pride realization relief "
-    "remorse sadness surprise"
+    "disgust embarrassment excitement fear gratitude grief joy love nervousness neutral optimism pride realization "
+    "relief remorse sadness surprise"
 ).split()
 SEGMENTS = pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("score", pa.float64())]))
 FLOATS = ("mean", "ci_low", "ci_high")
@@ -52,14 +52,17 @@ def demo(
     level = rng.beta(2, 9, (n, k))
     hard = rng.normal(0, 0.05, (prompts, k))
     values = np.clip(level[:, None] + hard[None] + rng.normal(0, 0.06, (n, prompts, k)), 0, 1)
-    scores = {"model": np.repeat(models, prompts), "prompt_id": np.tile(np.arange(prompts), n)}
+    scores = {
+        "model": np.repeat(np.asarray(models, dtype=object), prompts),
+        "prompt_id": np.tile(np.arange(prompts), n),
+    }
     scores |= {m: values[:, :, j].ravel() for j, m in enumerate(metrics)}
     comparison = compare(pa.table(scores), metrics=metrics, n_resamples=200)
 
     def grid(points: int) -> dict[str, np.ndarray]:
         by, metric, point = np.meshgrid(np.arange(n), np.arange(k), np.arange(points), indexing="ij")
         return {
-            "by": np.asarray(models)[by.ravel()],
+            "by": np.asarray(models, dtype=object)[by.ravel()],
             "metric": np.asarray(metrics)[metric.ravel()],
             "point": point.ravel(),
             "level": level[by.ravel(), metric.ravel()],
@@ -139,7 +142,7 @@ def demo(
         buckets=pa.table(by_length),
         rates=pa.table(over),
         survival=pa.table(alive),
-        emotions=pa.table({"by": np.repeat(models, len(EMOTIONS)), "emotion": EMOTIONS * n, "mean": felt.ravel()}),
+        emotions=pa.table({"by": [m for m in models for _ in EMOTIONS], "emotion": EMOTIONS * n, "mean": felt.ravel()}),
         distributions=pa.table(spread),
         frontier=pa.Table.from_pylist(frontier),
         texts=pa.Table.from_pylist(texts, schema=schema),

@@ -63,7 +63,7 @@ def grouped(rows: list[Row], *keys: str, metric: str = "distress") -> dict[Any, 
 
 
 def test_by_turn_is_the_mean_of_the_answers_at_each_turn() -> None:
-    rows = talks()
+    rows = talks(n=45)
     found = stability.by_turn(table(rows), "model", ["distress", "warmth"]).to_pylist()
     assert [f["metric"] for f in found] == ["distress"] * 8 + ["warmth"] * 8
     assert [(f["by"], f["turn"]) for f in found[:8]] == [(m, t) for m in ("m0", "m1") for t in (1, 3, 5, 7)]
@@ -75,7 +75,7 @@ def test_by_turn_is_the_mean_of_the_answers_at_each_turn() -> None:
             assert f["mean"] == pytest.approx(np.mean(values))
             # One value a conversation: then the interval is about that of Student's t.
             low, high = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
-            assert (f["ci_low"], f["ci_high"]) == pytest.approx((low, high), abs=0.2 * (high - low))
+            assert (f["ci_low"], f["ci_high"]) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
 def test_a_conversation_is_drawn_whole() -> None:
@@ -235,7 +235,8 @@ def test_survival_is_kaplan_and_meiers() -> None:
             assert f["survival"] == pytest.approx(share)
             if share < 1 and share > 0:
                 assert f["ci_low"] < share < f["ci_high"]
-    assert 0 < found[-1]["survival"] < 1
+    assert any(0 < f["survival"] < 1 for f in found)
+    assert (found[-1]["at_risk"], found[-1]["survival"]) == (0, 0)  # after the last turn of all that never reached it
     ever = stability.rates_by_turn(table(rows), "model", {"distress": 0.42}).to_pylist()
     for e, f in zip(ever, found, strict=True):
         assert (e["rate"], e["at_risk"]) == (pytest.approx(1 - f["survival"]), f["at_risk"])
@@ -288,7 +289,7 @@ def test_parts_pairs_reasoning_with_its_answer() -> None:
     assert (f["reasoning"], f["answer"]) == pytest.approx(tuple(flat.mean(axis=0)))
     assert f["diff"] == pytest.approx((flat[:, 0] - flat[:, 1]).mean())
     assert 0.5 < f["diff_low"] < f["diff"] < f["diff_high"] < 1.5
-    with pytest.raises(UsageError, match="no column 'part'.*--parts both"):
+    with pytest.raises(UsageError, match=r"no column 'part'.*--parts both"):
         stability.parts(table([{k: v for k, v in r.items() if k != "part"} for r in rows]), "model", "x")
 
 
