@@ -133,9 +133,7 @@ def log_loss(scores: ArrayLike, y: ArrayLike, kind: str) -> Floats:
     return np.asarray(((p - np.asarray(y, np.float64)) ** 2).mean(axis=1))
 
 
-def platt(
-    logits: ArrayLike, y: ArrayLike, *, prior: float = _PRIOR, weight: ArrayLike = 1.0
-) -> tuple[Floats, Floats]:
+def platt(logits: ArrayLike, y: ArrayLike, *, prior: float = _PRIOR, weight: ArrayLike = 1.0) -> tuple[Floats, Floats]:
     """Fit scale and shift of every label by penalized maximum likelihood.
 
     Parameters
