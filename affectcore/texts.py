@@ -111,7 +111,7 @@ def telling(
     names = comparison._metric_names(metrics, source)
     columns = [comparison._bound(name, source).column for name in names]
     source.require(columns, "the metric; choose others with metrics (--metric)")
-    made = _provenance(scores)
+    made = provenance(scores)
     unit = made.get("unit") or ("turn" if "turn" in source.types else "document")
     if unit not in ("document", "turn") or "n_turns" in source.types or "segment" in source.types:
         raise UsageError(
@@ -126,7 +126,7 @@ def telling(
         found = [_Found((row[_TEXT] or "").encode(), source.label, row["row"]) for row in top]
     elif dump is None:
         raise UsageError(
-            f"{source.label} has no column {_TEXT!r}: give the dump that was scored (--texts), or score again with "
+            f"{source.label} has no column {_TEXT!r}: give the dump that was scored (--dump), or score again with "
             "--keep text"
         )
     else:
@@ -294,7 +294,7 @@ def _said(key: list[str], ids: tuple[Any, ...]) -> str:
 # Segments
 
 
-def _provenance(scores: Any) -> dict[str, Any]:
+def provenance(scores: Any) -> dict[str, Any]:
     """Return the settings that scores were made with, as far as the first file tells."""
     metadata = None
     if isinstance(scores, (str, Path, list, tuple)):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from affectcore import stability
 from affectcore._version import __version__
 from affectcore.errors import UsageError
 from affectcore.io.scorefiles import open_scores
 from affectcore.report.html import Report
-from affectcore.texts import _provenance as provenance
-from affectcore.texts import telling
+from affectcore.texts import provenance, telling
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,6 +78,8 @@ def build(
             add("survival", stability.survival, limits)
     if limits:
         add("rates", stability.rates, limits)
+        if "rates" in found:
+            found["rates"] = _one_unit(found["rates"])
     if any(name.startswith("emotion_") for name in columns):
         add("emotions", stability.emotions)
     add("texts", telling, metrics[:_CURVES], list(dump) or None)
@@ -91,3 +94,10 @@ def build(
     if notes:
         methods["Notes"] = " ".join(notes)
     return Report(title=title or f"{metrics[0]} by {result.by}", comparison=result, methods=methods, **found)
+
+
+def _one_unit(rates: pa.Table) -> pa.Table:
+    """Return the rates of conversations, where there are, else of turns or rows."""
+    units = set(rates["unit"].to_pylist())
+    unit = next(name for name in ("conversation", "turn", "row") if name in units) if units else ""
+    return rates.filter(pc.equal(rates["unit"], unit)).drop_columns(["unit"])

@@ -325,12 +325,32 @@ def logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -
     return np.append(w[:-1] / std, w[-1] - (w[:-1] * mean / std).sum())
 
 
-def crossed(x: np.ndarray, y: np.ndarray, weight: np.ndarray, fold: np.ndarray, penalty: float) -> np.ndarray:
-    """Return every row's logit by a `logistic` that was fitted to the other folds."""
+LOWERS = ("emotion_caring", "emotion_neutral")
+EITHER = ("first_person", "absolutist", "apologies")
+SIGN = np.array([-1 if name in LOWERS else 0 if name in EITHER else 1 for name in FEATURES])
+"""Which way a feature may move distress: 0 for any."""
+
+
+def signed(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+    """As `logistic`, of `FEATURES`, without those that would count the wrong way: they get weight 0."""
+    kept = np.ones(len(FEATURES), bool)
+    while True:
+        out = np.zeros(len(FEATURES) + 1)
+        out[np.append(kept, True)] = logistic(x[:, kept], y, weight, penalty)
+        wrong = out[:-1] * SIGN < 0
+        if not wrong.any():
+            return out
+        kept &= ~wrong
+
+
+def crossed(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, fold: np.ndarray, penalty: float, fit: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Return every row's logit by a model that was fitted to the other folds."""
     out = np.zeros(len(x))
     for k in np.unique(fold):
         other = fold != k
-        fitted = logistic(x[other], y[other], weight[other], penalty)
+        fitted = fit(x[other], y[other], weight[other], penalty)
         out[~other] = x[~other] @ fitted[:-1] + fitted[-1]
     return out
 
@@ -360,7 +380,7 @@ def warmth(judge: Judge, x: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     target = np.array([judge.documents[i].targets["warmth"] for i in rows])
     # What people say they felt shows in their text in part only: it needs more weight to be heard beside our labels.
     w = np.array([8.0 if judge.documents[i].source == "essays" else 1.0 for i in rows])
-    scores[at, HEADS.index("warmth")] = crossed(x[at], target, w, judge.fold[at], 300.0)
+    scores[at, HEADS.index("warmth")] = crossed(x[at], target, w, judge.fold[at], 300.0, logistic)
     fitted = logistic(x[at], target, w, 300.0)
     return {"bias": float(fitted[-1]), "weights": dict(zip(PARTS, map(float, fitted)))}
 
@@ -368,7 +388,7 @@ def warmth(judge: Judge, x: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
 def distress(judge: Judge, x: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Fit the distress index on held-out features, and measure it by cross-fitting over the same folds."""
     documents = judge.documents
-    importance = {"contrast-distress": 1.0, "contrast-tone": 0.5, "essays": 0.5}
+    importance = {"contrast-distress": 1.0, "contrast-tone": 0.5, "essays": 1.0}
     rows, y, weight = [], [], []
     for i, d in enumerate(documents):
         if d.source in importance and "_distress_voice" in d.targets and judge.fold[i] in judge.folds:
@@ -379,7 +399,16 @@ def distress(judge: Judge, x: np.ndarray) -> tuple[dict[str, Any], list[dict[str
     # Even odds, as in `calibration`.
     short = np.array([documents[i].source != "essays" for i in at])
     w[short & (target > 0.5)] *= w[short & (target <= 0.5)].sum() / w[short & (target > 0.5)].sum()
-    score = crossed(x[at], target, w, judge.fold[at], 3.0)
+
+    def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+        found = signed(x, y, weight, penalty)
+        # Essays move the whole scale: 0.5 shall be even odds on our sets.
+        part = (y < 0.01) | (y > 0.99)
+        z = (x[part] @ found[:-1] + found[-1])[:, None]
+        scale, shift = platt(z, y[part, None], weight=weight[part, None])
+        return np.append(found[:-1] * scale, found[-1] * scale + shift)
+
+    score = crossed(x[at], target, w, judge.fold[at], 3.0, fit)
     entries = []
     for source, what, measure in (
         ("essays", "reactions to news, writers' own distress, 5 folds by article", "Pearson"),
@@ -389,7 +418,7 @@ def distress(judge: Judge, x: np.ndarray) -> tuple[dict[str, Any], list[dict[str
         name = "distress" if source == "essays" else "label"
         p = 1 / (1 + np.exp(-score[part]))
         entries.append(judge.entry("distress", what, measure, at[part], judge.raw(at[part], name), p))
-    fitted = logistic(x[at], target, w, 3.0)
+    fitted = fit(x[at], target, w, 3.0)
     weights = {name: round(float(v), 5) for name, v in zip(FEATURES, fitted)}
     return {"version": 1, "bias": round(float(fitted[-1]), 5), "weights": weights}, entries
 
