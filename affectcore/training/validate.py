@@ -162,12 +162,22 @@ class Judge:
 
     def entry(
         self, metric: str, what: str, measure: str, rows: np.ndarray, y: np.ndarray, score: np.ndarray,
-        fold: np.ndarray | None = None,
+        apart: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
-        """Return one validation: estimate, interval, rows and the baselines' estimates."""
+        """Return one validation: estimate, interval, rows and the baselines' estimates.
+
+        With `apart`, it is measured fold by fold and averaged: what different models score is not ranked together.
+        """
         function = {"AUROC": auroc, "Pearson": pearson, "macro-F1": macro_f1, "accuracy": accuracy}[measure]
         groups = [self.documents[i].group for i in rows]
-        fold = self.fold[rows] if fold is None else fold
+        fold = self.fold[rows]
+        if apart:
+            whole = function
+
+            def function(score: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
+                parts = [whole(score[fold == k], y[fold == k], weight[fold == k]) for k in np.unique(fold)]
+                return float(np.nanmean(parts))
+
         keywords = np.array([rate(KEYWORDS[metric], self.documents[i].text) for i in rows])
         vader = self.vader()[rows] * (-1 if metric in NEGATIVE else 1)
 
@@ -202,9 +212,9 @@ class Judge:
         """Measure all tone heads: scores (n, heads), out of fold."""
         out: dict[str, list[dict[str, Any]]] = {}
 
-        def add(metric: str, what: str, measure: str, rows: np.ndarray, y: np.ndarray) -> None:
+        def add(metric: str, what: str, measure: str, rows: np.ndarray, y: np.ndarray, apart: bool = False) -> None:
             score = scores[rows, HEADS.index(metric)]
-            out.setdefault(metric, []).append(self.entry(metric, what, measure, rows, y, score))
+            out.setdefault(metric, []).append(self.entry(metric, what, measure, rows, y, score, apart))
 
         rows = self.rows("chatgpt-refusals")
         what = "chatgpt-refusals, rejected against complied, 5 folds by prompt"
@@ -247,8 +257,8 @@ class Judge:
         for head in JUDGED.values():
             for what, part in (("prompts left out too", strict), ("all prompts", rows)):
                 y = (self.raw(part, head) > 0).astype(float)
-                what = f"Spiral-Bench turns of models left out of training, {what}"
-                add(head, what, "AUROC", part, y)
+                what = f"Spiral-Bench turns of a model left out of training, mean of three models, {what}"
+                add(head, what, "AUROC", part, y, apart=True)
         rows = self.rows("syco-bench")
         add("delusion_reinforcement", "syco-bench replies, three judges' median, 5 folds by statement", "Pearson",
             rows, self.raw(rows, "score"))  # fmt: skip
