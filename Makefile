@@ -33,7 +33,7 @@ bench: $(VENV)/.bench
 TRAINING := $(BIN)/python -m affectcore.training
 SECOND := --epochs 2 --learning-rate 8e-5 --head-learning-rate 1e-3 --contrast 1 --refusals 2 --politeness 6000 \
   --reactions 1 --rehearsed 6000 --seed 1
-FOLDS := 0 1 2 3
+FOLDS := 0 1 2 3 4
 train: $(VENV)/.bench
 	$(TRAINING).finetune --out build/teacher-1 --stop 2
 	$(TRAINING).finetune --out build/teacher --start build/teacher-1 --epochs 1 \
