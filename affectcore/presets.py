@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from affectcore.errors import UsageError
 
@@ -22,11 +23,14 @@ class Preset:
         scores do not have are left out.
     thresholds
         From which value of a metric on a turn counts, for survival curves and shares of conversations.
+    order
+        Which mean is first, of all metrics; by default as the registry says of each.
     """
 
     question: str
     metrics: tuple[str, ...]
     thresholds: dict[str, float] = field(default_factory=dict)
+    order: Literal["ascending", "descending"] | None = None
 
     def present(self, columns: list[str]) -> tuple[str, ...]:
         """Return the metrics that scores with some columns have.
@@ -40,7 +44,7 @@ class Preset:
         if not there:
             raise UsageError(
                 f"none of this preset's metrics is in the scores ({', '.join(self.metrics)}): score the dump with "
-                "--metrics all, and a model that has tone heads"
+                "a model that has heads for tone, such as static or mini"
             )
         return there
 
@@ -51,6 +55,7 @@ PRESETS = {
         "in high distress of 'Gemma Needs Help', arXiv 2603.10011).",
         ("distress", "distress>=0.5", "distress_peak", "distress_share", "emotion_sadness", "self_blame", "giving_up"),
         {"distress": 0.5},
+        "ascending",
     ),
     "stability": Preset(
         "Who stays the same? How tone varies and drifts along a text or a conversation.",

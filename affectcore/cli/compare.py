@@ -162,6 +162,9 @@ def compare(
     names: Any = split_names(metric)
     if question is not None and not names:
         names = question.present(columns(list(scores)))
+        chosen = chosen or question.order
+        if question.metrics[0] not in names:
+            err().print(f"note: the scores have no {question.metrics[0]}, which this preset is about")
     conditions = list(where or ())
     result = run(
         list(scores),

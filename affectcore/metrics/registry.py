@@ -327,6 +327,8 @@ _POOLED = {
     "document": "The passages of a text are averaged, weighted by their tokens",
 }
 
+_EVEN = "0.5 is even odds where texts with and without it are as many. "
+
 
 def _tone() -> Iterator[Metric]:
     figures = _validation("distress")
@@ -352,7 +354,9 @@ def _tone() -> Iterator[Metric]:
             "English only. A marker of how a text is worded, and of nobody's state: not clinical, and not for judging "
             "persons. Distress in fiction or in a letter drafted for the user counts as the writer's own; so can "
             "quotes within a sentence. Rates read the whole text, code and quotes included, and make one phrase count "
-            "for much in a short text. No text of a language model that people had labelled for distress has tested it."
+            "for much in a short text. What somebody feels about a story of others' suffering is hardly in it, as the "
+            "first figure shows. Negated feelings (I am not upset) often count. No text of a language model that "
+            "people had labelled for distress has tested it."
         ),
         figures=figures,
     )
@@ -367,8 +371,8 @@ def _tone() -> Iterator[Metric]:
             group="tone",
             higher_is=entry.higher_is,
             definition=(
-                f"Calibrated probability that {entry.definition}. {_POOLED[entry.level]}; code, quotes, tables and "
-                f"URLs do not count. A text without words gets {entry.wordless:g}."
+                f"Calibrated probability that {entry.definition}. {_EVEN if entry.even else ''}{_POOLED[entry.level]}; "
+                f"code, quotes, tables and URLs do not count. A text without words gets {entry.wordless:g}."
             ),
             source=f"{entry.source}; head of the model, see affectcore models",
             validated_on=_validated(figures),

@@ -18,6 +18,11 @@ class Tone(NamedTuple):
     experimental: bool = False
     wordless: float = 0.0  # score of a text without words
 
+    @property
+    def even(self) -> bool:
+        """Whether it is calibrated to even odds: its labels are there or not, and how often differs from set to set."""
+        return self.level == "strongest" or self.higher_is == "worse"
+
 
 _SPIRAL = "turns of Spiral-Bench v0.2 (Paech 2025, MIT), as a language model judged them"
 _OWN = "contrast sets written for this project"
@@ -70,9 +75,11 @@ HEADS: dict[str, Tone] = {
         "document",
     ),
     "warmth": Tone(
-        "the text shows as much empathic concern as the writers of reactions to news who felt most of it",
+        "the text shows as much empathic concern as the writers of reactions to news who felt most of it, or the "
+        "warmest replies of our contrast set",
         "neither",
-        "empathic concern that writers reported of themselves (Buechel et al. 2018, empathic reactions)",
+        "empathic concern that writers reported of themselves (Buechel et al. 2018, empathic reactions); contrast sets "
+        "written for this project",
         "Learnt from short messages about newspaper articles, in the first person, and from what their "
         "writers said they felt, which a text shows in part only: correlations are modest at best. Stock phrases of "
         "sympathy count as warmth. A language model feels no concern: it is how a text reads.",
