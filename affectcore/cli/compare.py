@@ -41,7 +41,7 @@ def compare(
             metavar="NAME",
             envvar="AFFECTCORE_PRESET",
             help="Metrics for a question: least-depressed, stability, safety or warmth.",
-            show_default=False,
+            show_default="none",
         ),
     ] = None,
     where: Annotated[
@@ -50,7 +50,7 @@ def compare(
             metavar="CONDITION",
             envvar="AFFECTCORE_WHERE",
             help="Only rows that meet it, such as dataset=mt-bench or 'turn<=3'; can be given several times.",
-            show_default=False,
+            show_default="all rows",
         ),
     ] = None,
     baseline: Annotated[
@@ -59,7 +59,7 @@ def compare(
             metavar="MODEL",
             envvar="AFFECTCORE_BASELINE",
             help="Also report every model's difference to this one.",
-            show_default=False,
+            show_default="none",
         ),
     ] = None,
     facet: Annotated[
@@ -68,7 +68,7 @@ def compare(
             metavar="COL",
             envvar="AFFECTCORE_FACET",
             help="Compare once more for each value of this column.",
-            show_default=False,
+            show_default="none",
         ),
     ] = None,
     cost: Annotated[
@@ -77,7 +77,7 @@ def compare(
             metavar="FILE",
             envvar="AFFECTCORE_COST",
             help="CSV file with models and their prices or sizes: shows who is on the frontier.",
-            show_default=False,
+            show_default="none",
         ),
     ] = None,
     against: Annotated[
@@ -87,7 +87,7 @@ def compare(
             envvar="AFFECTCORE_AGAINST",
             help="Earlier scores of the same texts: shows what moved since, and ends with exit code 1 if a metric got "
             "worse.",
-            show_default=False,
+            show_default="none",
         ),
     ] = None,
     tolerance: Annotated[

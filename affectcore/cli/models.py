@@ -152,7 +152,8 @@ def _table(entries: list[dict[str, Any]]) -> Any:
     table.add_column("licence")
     for entry in entries:
         own = [head for head in entry["heads"] if not head["name"].startswith("_")]  # the others have no columns
-        heads = ", ".join(f"{head['name']} ({len(head['labels'])})" for head in own)
+        counts = [(head["name"], len(head["labels"])) for head in own]
+        heads = ", ".join(name if k == 1 else f"{name} ({k})" for name, k in counts)
         heads += ", distress" if entry["distress"] else ""
         if entry["base"]:
             heads += f"; on {Path(entry['base']['name']).name}"

@@ -318,7 +318,7 @@ def features(documents: list[Document], folder: Path, scores: np.ndarray, emotio
     return np.concatenate(parts, 1)
 
 
-def logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+def logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float = 3.0) -> np.ndarray:
     """Fit a ridge-penalized logistic model to soft targets by Newton's method: weights, then the bias."""
     mean, std = x.mean(0), x.std(0) + 1e-9
     a = np.c_[(x - mean) / std, np.ones(len(x))]

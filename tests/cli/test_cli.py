@@ -106,7 +106,7 @@ def test_without_command_the_help_goes_to_stderr(capsys: pytest.CaptureFixture[s
         (["score", "x.jsonl", "-o", "y.parquet", "--overwrite", "--resume"], "give one of them"),
         (["score", "x.jsonl", "-o", "y.parquet", "--metrics", "vadr"], "did you mean 'vader'"),
         (["score", "x.jsonl", "-o", "y.parquet", "--threads", "0"], "--threads"),
-        (["compare", "x.parquet", "-o", "y.html"], r"known are .json, .csv, .md"),
+        (["compare", "x.parquet", "-o", "y.xls"], r"known are .json, .csv, .md, .parquet, .html"),
         (["compare", "x.parquet", "--resamples", "ten"], "--resamples"),
         (["metrics", "hedge"], "did you mean 'hedges'"),
     ],
