@@ -338,6 +338,7 @@ def compare(
         )
     n_rows = np.zeros(len(models), dtype=np.int64)
     np.add.at(n_rows, model_codes, cells["rows"].to_numpy())
+    uneven = "" if key == _ROWS else _uneven(cells["rows"].to_numpy(), by, key)
     del cells, clusters  # the names of clusters take more memory than all the rest
     boot = cluster_bootstrap(
         sums, counts, cluster_codes, model_codes, n_models=len(models), n_resamples=n_resamples, seed=seed
@@ -381,6 +382,7 @@ def compare(
         facets=facets,
         notes=(
             *_overlap(models, model_codes, cluster_codes, key, boot.paired),
+            *([uneven] if uneven else []),
             *_notes(source, table, key, boot.paired, pair_by is None),
             *(f"{n:,} rows whose {column} is not {_ANSWER[column]} were left out." for column, n in only.items()),
         ),
@@ -616,6 +618,16 @@ def _overlap(models: list[str | None], model_codes: Any, cluster_codes: Any, key
             f"Models have between {owned.min():,} and {owned.max():,} of the {int(cluster_codes.max()) + 1:,} clusters "
             f"(by {key}): part of a difference may lie in the prompts."
         )
+
+
+def _uneven(rows: Any, by: str, key: str) -> str:
+    """Say where some models have more rows of a cluster than others: repeated prompts, conversations of any length."""
+    if not len(rows) or rows.min() == rows.max():
+        return ""
+    return (
+        f"There are between {rows.min():,} and {rows.max():,} rows per {by} and {key}: means weigh rows alike, and "
+        "rows of one cluster are resampled together."
+    )
 
 
 def _notes(source: Scores, table: pa.Table, key: str, paired: bool, chosen: bool) -> Iterator[str]:

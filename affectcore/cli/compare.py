@@ -136,6 +136,15 @@ def compare(
             metavar="SHARE", envvar="AFFECTCORE_CONFIDENCE", help="Share of the replicates inside an interval."
         ),
     ] = 0.95,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="AFFECTCORE_FIGURES",
+            help="Also write the charts of the report as SVG and PNG to this folder.",
+            show_default="none",
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -192,8 +201,19 @@ def compare(
             list(scores), list(against), by, result.metrics, pair_by, where=conditions, tolerance=tolerance,
             seed=seed, confidence=confidence,
         )  # fmt: skip
+    page: Any = None
+    if figures is not None or (report is not None and report.suffix.lower() == ".html"):
+        from affectcore.report.build import build
+
+        thresholds = {} if question is None else question.thresholds
+        page = build(result, list(scores), dump=list(dump or ()), thresholds=thresholds, frontier=found)
     if report is not None:
-        _report(report, result, list(scores), list(dump or ()), question, found)
+        _report(report, result, page)
+    if figures is not None:
+        from affectcore.report.figures import write_figures
+
+        drawn = write_figures(page, figures)
+        err().print(f"wrote {len(drawn)} figures to {figures}")
     if question is not None:
         out().print(question.question, style="bold")
     out().print(result.to_rich())
@@ -211,8 +231,8 @@ def compare(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _report(path: Path, result: Any, scores: list[str], dump: list[str], question: Any, found: Any) -> None:
-    """Write the result in the form that the file's ending names."""
+def _report(path: Path, result: Any, page: Any) -> None:
+    """Write the result, or the page, in the form that the file's ending names."""
     ending = path.suffix.lower()
     if ending == ".parquet":
         import io
@@ -223,10 +243,8 @@ def _report(path: Path, result: Any, scores: list[str], dump: list[str], questio
         pq.write_table(result.with_facets(), target)
         write_whole(path, target.getvalue())
     elif ending == ".html":
-        from affectcore.report.build import build
         from affectcore.report.html import render
 
-        thresholds = {} if question is None else question.thresholds
-        write_whole(path, render(build(result, scores, dump=dump, thresholds=thresholds, frontier=found)))
+        write_whole(path, render(page))
     else:
         write_whole(path, getattr(result, _WRITERS[ending])())

@@ -48,7 +48,7 @@ DISTIL = {
     "passages": 40000,
     "spans": 40000,
     "negated": 20000,
-    "frames": 15,  # how often an epoch sees each frame of a negation
+    "frames": 22,  # how often an epoch sees each frame of a negation
     "denied": 0.15,  # what a negation leaves of an emotion, at most
 }
 

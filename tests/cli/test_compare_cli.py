@@ -81,9 +81,11 @@ def test_a_gate_on_earlier_scores(scores: Path, tmp_path: Path, capsys: pytest.C
 
 def test_html_report(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = scores.with_name("report.html")
-    options = ["--preset", "least-depressed", "--baseline", "a", "-o", str(target)]
+    drawn = scores.with_name("figures")
+    options = ["--preset", "least-depressed", "--baseline", "a", "-o", str(target), "--figures", str(drawn)]
     assert main(["compare", str(scores), *options]) == EXIT_DONE
-    assert capsys.readouterr().err == f"wrote {target}\n"
+    assert capsys.readouterr().err.endswith(f"wrote {target}\n")
+    assert {p.suffix for p in drawn.iterdir()} == {".svg", ".png"} and len(list(drawn.iterdir())) >= 6
     page = target.read_text(encoding="utf-8")
     assert page.startswith(("<!doctype html>", "<!DOCTYPE html>"))
     assert "http-equiv" in page and len(page) < 5e6

@@ -128,3 +128,12 @@ def test_null_facets_and_conditions() -> None:
 def test_mistakes_are_named(options: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         compare(scores(), **{"metrics": "distress", **options})  # type: ignore[arg-type]
+
+
+def test_repeated_and_missing_prompts_are_said() -> None:
+    table = scores()
+    again = pa.concat_tables([table, table.slice(0, 5)])
+    assert "between 1 and 2 rows per model and prompt_id" in " ".join(compare(again, metrics="distress").notes)
+    fewer = table.slice(7)
+    assert "between 33 and 40 of the 40 clusters" in " ".join(compare(fewer, metrics="distress").notes)
+    assert compare(table, metrics="distress").notes == ()
