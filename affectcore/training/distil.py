@@ -44,12 +44,12 @@ DISTIL = {
     "dropout": 0.1,
     "labels": 0.5,  # weight of the labels against the teacher's scores, where a text has labels
     "vad": 4.0,  # weight of the regressions against the emotions
-    "tone": 4.0,  # weight of the tone heads, where a passage has their scores
+    "tone": 3.0,  # weight of the tone heads, where a passage has their scores
     "passages": 40000,
     "spans": 40000,
     "negated": 20000,
-    "frames": 22,  # how often an epoch sees each frame of a negation
-    "denied": 0.15,  # what a negation leaves of an emotion, at most
+    "frames": 15,  # how often an epoch sees each frame of a negation
+    "denied": 0.08,  # what a negation leaves of an emotion, at most
 }
 
 
