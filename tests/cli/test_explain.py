@@ -196,4 +196,4 @@ def test_models_say_how_distress_is_made(model: str, capsys: pytest.CaptureFixtu
     assert {head["name"] for head in content["heads"]} >= {"refusal", "_distress_voice"}
     assert main(["models", model]) == EXIT_DONE
     shown = " ".join(capsys.readouterr().out.split())
-    assert "manipulation (1), distress" in shown and "_distress" not in shown
+    assert "manipulation, distress" in shown and "_distress" not in shown
