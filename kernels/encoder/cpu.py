@@ -622,7 +622,8 @@ def _attention(kind, qkv, offsets, n_heads, scale, window, key, query, n_buckets
     seen, queries = _lined(ROWS * head_vectors * LANES), _lined(ROWS * head_steps)
     factors, ones = np.ones(ROWS, np.float32), _ONES.ctypes.data
     direct = width % LANES == 0
-    nothing = _lined(3 * PANEL * LANES).ctypes.data
+    zeros = _lined(3 * PANEL * LANES)
+    nothing = zeros.ctypes.data
     bucket_vectors = (n_buckets + LANES - 1) // LANES
     to_key = _lined(ROWS * bucket_vectors * LANES if len(key) else 0)
     to_query = _lined((longest + ROWS) * bucket_vectors * LANES if len(query) else 0)
@@ -711,6 +712,8 @@ def _attention(kind, qkv, offsets, n_heads, scale, window, key, query, n_buckets
                         row = seen.ctypes.data + 4 * LANES * i * head_vectors
                         for j in range(width):
                             put(target + 4 * i * d, j, get(row, j))
+    # Numba frees an array after its last use, and an address is none: these are in use until here.
+    scores[0] = shares[0] = zeros[0]
 
 
 @jit
