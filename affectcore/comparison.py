@@ -23,9 +23,15 @@ from affectcore.errors import UsageError
 from affectcore.io.scorefiles import Condition, Scores, as_text, open_scores
 from affectcore.metrics.registry import GROUPS, METRICS, select
 from affectcore.settings import usable_cores
-from affectcore.stats.bootstrap import Bootstrap, cluster_bootstrap, rank_interval, ranks
+from affectcore.stats.bootstrap import (
+    Bootstrap,
+    check_settings,
+    cluster_bootstrap,
+    expanded_interval,
+    rank_interval,
+    ranks,
+)
 from affectcore.stats.paired import cliffs_delta, holm, scipy, sign_flip
-from affectcore.stats.rates import expanded_interval
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -284,15 +290,7 @@ def compare(
     InputError
         If a file is missing or cannot be read.
     """
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence must lie between 0 and 1, not {confidence:g}")
-    needed = int(np.ceil(2 / (1 - confidence) - 1e-9))
-    if n_resamples < needed:
-        raise UsageError(
-            f"{n_resamples} replicates are too few for a {confidence * 100:g}% interval: use at least {needed}"
-        )
-    if seed < 0:
-        raise UsageError(f"seed must be at least 0, not {seed}")
+    check_settings(n_resamples, seed, confidence)
     if order not in (None, "ascending", "descending"):
         raise UsageError(f"unknown order {order!r}: choose ascending or descending, or leave it out")
 

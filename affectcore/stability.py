@@ -33,9 +33,8 @@ from affectcore.io.scorefiles import Condition, Scores, as_text, open_scores
 from affectcore.metrics.registry import GROUPS, METRICS
 from affectcore.stats import rates as stats_rates
 from affectcore.stats import reliability
-from affectcore.stats.bootstrap import cluster_bootstrap
+from affectcore.stats.bootstrap import cluster_bootstrap, expanded_interval
 from affectcore.stats.paired import holm
-from affectcore.stats.rates import expanded_interval
 
 __all__ = [
     "Gate",
@@ -385,7 +384,7 @@ def by_turn(
     where
         Conditions that rows must meet; as for `compare`.
     confidence
-        Share of intervals that should cover the truth; `affectcore.stats.rates.expanded_interval`.
+        Share of intervals that should cover the truth; `affectcore.stats.bootstrap.expanded_interval`.
     seed, n_resamples
         Seed and replicates of the bootstrap.
 

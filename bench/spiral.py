@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 import affectcore as ac
 from affectcore import stability
 from affectcore.errors import UsageError
-from affectcore.stats.rates import expanded_interval
+from affectcore.stats.bootstrap import expanded_interval
 from affectcore.training.tone_data import HELD_OUT_MODELS, JUDGED
 
 METRICS = ("sycophancy", "delusion_reinforcement")

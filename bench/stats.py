@@ -7,7 +7,7 @@ missing for some models. Scores are normal, or squeezed into 0 to 1 with most of
 
 - covered: 95% intervals that hold the true mean of a model, and the true difference to the first model. Rows: as if
   all rows were independent, mean +- 1.96 standard errors. Percentile: of the cluster bootstrap. Expanded: the same,
-  widened for few clusters (`affectcore.stats.rates.expanded_interval`).
+  widened for few clusters (`affectcore.stats.bootstrap.expanded_interval`).
 - false alarms: tests at 5% that find a difference between models which have none; and leaderboards on which one test or
   more does, after Holm's correction.
 """
@@ -23,9 +23,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from affectcore.stats.bootstrap import cluster_bootstrap, interval
+from affectcore.stats.bootstrap import cluster_bootstrap, expanded_interval, interval
 from affectcore.stats.paired import compare_paired, holm
-from affectcore.stats.rates import expanded_interval
 
 MODELS = 5
 LEVELS = np.linspace(0.0, 0.6, MODELS)

@@ -28,7 +28,6 @@ __all__ = [
     "QUESTION_COLUMNS",
     "Ranking",
     "check_report",
-    "check_settings",
     "counted",
     "listed",
     "name_of",
@@ -199,22 +198,6 @@ def write(result: Ranking, path: Path) -> None:
         return
     text = {".json": result.to_json, ".csv": result.to_csv, ".md": result.to_markdown}[kind]()
     write_whole(path, text.encode())
-
-
-def check_settings(n_resamples: int, seed: int, confidence: float) -> None:
-    """Refuse settings of a bootstrap that give no interval.
-
-    Raises
-    ------
-    UsageError
-        One is out of range.
-    """
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence must lie between 0 and 1, not {confidence:g}")
-    if n_resamples < 2 / (1 - confidence) - 1e-9:
-        raise UsageError(f"{n_resamples} replicates are too few for a {confidence * 100:g}% interval")
-    if seed < 0:
-        raise UsageError(f"seed must be at least 0, not {seed}")
 
 
 def unread(problems: Sequence[Problem]) -> list[str]:

@@ -33,7 +33,6 @@ from affectcore.errors import InputError, UsageError
 from affectcore.exams import (
     QUESTION_COLUMNS,
     Ranking,
-    check_settings,
     counted,
     listed,
     name_of,
@@ -42,8 +41,7 @@ from affectcore.exams import (
     spoken,
     unread,
 )
-from affectcore.stats.bootstrap import cluster_bootstrap, rank_interval, ranks
-from affectcore.stats.rates import expanded_interval
+from affectcore.stats.bootstrap import check_settings, cluster_bootstrap, expanded_interval, rank_interval, ranks
 
 if TYPE_CHECKING:
     from affectcore.io.formats.base import Problem

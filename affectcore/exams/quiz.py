@@ -24,7 +24,6 @@ from affectcore.errors import InputError, UsageError
 from affectcore.exams import (
     QUESTION_COLUMNS,
     Ranking,
-    check_settings,
     counted,
     listed,
     name_of,
@@ -33,9 +32,9 @@ from affectcore.exams import (
     spoken,
     unread,
 )
-from affectcore.stats.bootstrap import cluster_bootstrap, ranks
+from affectcore.stats.bootstrap import check_settings, cluster_bootstrap, expanded_interval, ranks
 from affectcore.stats.paired import holm, sign_flip
-from affectcore.stats.rates import expanded_interval, wilson
+from affectcore.stats.rates import wilson
 from affectcore.stats.reliability import stated_confidence
 
 if TYPE_CHECKING:

@@ -8,20 +8,35 @@ therefore that of cluster means; where counts differ between clusters it is not 
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from affectcore.errors import UsageError
 
-__all__ = ["PairedComparison", "cliffs_delta", "cluster_means", "compare_paired", "holm", "sign_flip", "wilcoxon"]
+__all__ = [
+    "MANY",
+    "PairedComparison",
+    "Unpaired",
+    "cliffs_delta",
+    "cluster_means",
+    "compare_paired",
+    "compare_unpaired",
+    "holm",
+    "sign_flip",
+    "wilcoxon",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _CELLS = 1 << 22  # numbers of a table held at a time
+
+MANY = 10_000
+"""Differences from which on their sum under random signs is taken to be normal."""
 
 
 def scipy(module: str) -> Any:
@@ -109,7 +124,9 @@ def cluster_means(values: ArrayLike, cluster: ArrayLike, n_clusters: int | None 
     return out.reshape(n, *v.shape[1:])
 
 
-def compare_paired(x: ArrayLike, y: ArrayLike, *, n_resamples: int = 9999, seed: int = 0) -> PairedComparison:
+def compare_paired(
+    x: ArrayLike, y: ArrayLike, *, n_resamples: int = 9999, seed: int = 0, rank_test: bool = True
+) -> PairedComparison:
     """Compare models pair by pair.
 
     Parameters
@@ -119,6 +136,8 @@ def compare_paired(x: ArrayLike, y: ArrayLike, *, n_resamples: int = 9999, seed:
         (clusters, 1) serves many x; NaN is missing. Row i of both is the same cluster.
     n_resamples, seed
         As for `sign_flip`.
+    rank_test
+        False spares Wilcoxon's test, which needs SciPy; its p-values are then NaN.
 
     Returns
     -------
@@ -148,9 +167,41 @@ def compare_paired(x: ArrayLike, y: ArrayLike, *, n_resamples: int = 9999, seed:
         d_z=_divide(difference, sd),
         d_av=_divide(difference, spread),
         cliffs_delta=_divide(np.sign(zero).sum(axis=0), n),
-        p_wilcoxon=wilcoxon(d),
+        p_wilcoxon=wilcoxon(d) if rank_test else np.full(len(difference), np.nan),
         p_permutation=sign_flip(d, n_resamples=n_resamples, seed=seed),
     )
+
+
+class Unpaired(NamedTuple):
+    """How independent samples x differ from y."""
+
+    d: float  # Cohen's d, (mean of x - mean of y) / root mean of both variances
+    cliffs_delta: float
+    p: float  # two-sided, of Mann and Whitney's test; NaN without SciPy
+
+
+def compare_unpaired(x: ArrayLike, y: ArrayLike) -> Unpaired:
+    """Compare models that have no clusters in common, by their cluster means.
+
+    Parameters
+    ----------
+    x, y
+        Shapes (n,) and (m,); NaN is missing.
+
+    Returns
+    -------
+    Unpaired
+        NaN where either has less than two values, and d where neither varies.
+    """
+    a, b = (v[~np.isnan(v)] for v in (_checked(x, "x"), _checked(y, "y")))
+    if min(len(a), len(b)) < 2:
+        return Unpaired(math.nan, math.nan, math.nan)
+    spread = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    try:
+        p = float(scipy("stats").mannwhitneyu(a, b).pvalue)
+    except UsageError:
+        p = math.nan
+    return Unpaired((a.mean() - b.mean()) / spread if spread > 0 else math.nan, cliffs_delta(a, b), p)
 
 
 def cliffs_delta(x: ArrayLike, y: ArrayLike) -> float:
@@ -215,7 +266,8 @@ def sign_flip(differences: ArrayLike, *, n_resamples: int = 9999, seed: int = 0)
     If the two models are exchangeable within clusters, every difference is as likely with the other sign. The p-value
     is (b + 1) / (m + 1), with b the number of the m random flips whose mean is at least as far from 0: never 0, and
     valid for any m (Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39). Where there are no more than m flips in
-    all, each is taken once instead and p is their exact share.
+    all, each is taken once instead and p is their exact share. Of more than `MANY` differences, p is that of the normal
+    distribution that the flipped sums then have, with variance sum(d^2).
 
     Parameters
     ----------
@@ -244,6 +296,10 @@ def sign_flip(differences: ArrayLike, *, n_resamples: int = 9999, seed: int = 0)
     n = len(d)
     total = d.sum(axis=0)
     least = np.abs(total) - 1e-12 * np.abs(d).sum(axis=0)  # rounding must not tell equal sums apart
+    if n > MANY:
+        spread = np.sqrt((d * d).sum(axis=0))
+        z = np.divide(np.abs(total), spread, out=np.zeros(d.shape[1]), where=spread > 0)
+        return np.where(known.any(axis=0), [math.erfc(v / math.sqrt(2)) for v in z], np.nan)
     exact = 2 ** min(n, 62) <= n_resamples
     flips = 2**n if exact else n_resamples
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3,)))

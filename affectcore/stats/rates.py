@@ -12,14 +12,19 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from affectcore.errors import UsageError
-from affectcore.stats.bootstrap import cluster_bootstrap, interval
+from affectcore.stats.bootstrap import (
+    check_confidence,
+    cluster_bootstrap,
+    expanded_interval,
+    normal_quantile,
+    t_quantile,
+)
 from affectcore.stats.evaluation import Figure
 from affectcore.stats.paired import scipy
 
@@ -30,7 +35,6 @@ __all__ = [
     "Trend",
     "buckets",
     "change_point",
-    "expanded_interval",
     "rates",
     "slope",
     "survival",
@@ -44,68 +48,6 @@ _CELLS = 1 << 22  # numbers of a table held at a time
 
 
 # Intervals
-
-
-def expanded_interval(replicates: Floats, n_clusters: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Return the expanded percentile interval of bootstrap replicates (Hesterberg 2015, American Statistician 69).
-
-    The percentile interval of few clusters is too narrow twice over: replicates vary by the spread with divisor C
-    where C - 1 is due, and their quantiles are those of a normal, not of a t distribution. It is widened by taking
-    quantiles further out, Phi(-sqrt(C / (C - 1)) t) with the quantile t of C - 1 degrees of freedom instead of
-    (1 - confidence) / 2. Of a symmetric mean that is the t interval; for large C the percentile interval.
-
-    Parameters
-    ----------
-    replicates
-        Shape (resamples, ...); NaN entries are left out.
-    n_clusters
-        Number of clusters behind each statistic, to be broadcast to shape (...).
-    confidence
-        Share of intervals that should cover the truth.
-
-    Returns
-    -------
-    low, high
-        Shape (...), float64; NaN for fewer than 2 clusters.
-    """
-    shape = replicates.shape[1:]
-    flat = replicates.reshape(len(replicates), -1)
-    each = np.broadcast_to(np.asarray(n_clusters), shape).ravel()
-    ends = np.full((2, flat.shape[1]), np.nan)
-    for n in np.unique(each[each > 1]):
-        tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * _t_quantile(confidence, int(n) - 1))
-        ends[:, each == n] = interval(flat[:, each == n], 1 - 2 * tail)
-    low, high = ends.reshape(2, *shape)
-    return low, high
-
-
-def _t_quantile(confidence: float, df: int) -> float:
-    """Return the two-sided quantile of Student's t, without SciPy: at 95% to 0.2%, from 5 degrees of freedom to 0.02%.
-
-    Exact for 1 and 2; else Abramowitz & Stegun 26.7.5, an expansion around the normal quantile.
-    """
-    check_confidence(confidence)
-    if df <= 2:
-        return math.tan(math.pi * confidence / 2) if df == 1 else confidence * math.sqrt(2 / (1 - confidence**2))
-    z = _normal_quantile(confidence)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / float(df) ** (i + 1) for i, term in enumerate(terms))
-
-
-def _normal_quantile(confidence: float) -> float:
-    check_confidence(confidence)
-    return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
-def check_confidence(confidence: float) -> None:
-    """Raise UsageError unless it lies between 0 and 1."""
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence must lie between 0 and 1, not {confidence:g}")
 
 
 def wilson(n_over: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
@@ -131,7 +73,7 @@ def wilson(n_over: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[F
     k, trials = np.broadcast_arrays(np.asarray(n_over, np.float64), np.asarray(n, np.float64))
     if ((k < 0) | (k > trials)).any():
         raise UsageError("a rate needs 0 <= n_over <= n")
-    return _wilson(_divide(k, trials), trials, np.full(k.shape, _normal_quantile(confidence)))
+    return _wilson(_divide(k, trials), trials, np.full(k.shape, normal_quantile(confidence)))
 
 
 def _wilson(share: Floats, n: Floats, z: Floats) -> tuple[Floats, Floats]:
@@ -240,7 +182,7 @@ def rates(
     rate = _divide(hits, n)
     if cluster is None:
         clusters, effective = n, n.astype(np.float64)
-        quantile = np.full(size, _normal_quantile(confidence))
+        quantile = np.full(size, normal_quantile(confidence))
     else:
         names, code = np.unique(group, return_inverse=True)
         cells, cell = np.unique(at * len(names) + code, return_inverse=True)
@@ -253,7 +195,7 @@ def rates(
         effective = size_n**3 * rate * (1 - rate) * (clusters - 1)
         effective = np.minimum(_divide(effective, (size_n - 1) * clusters * square, np.inf), size_n)
         effective = np.where((hits == 0) | (hits == n) | (clusters < 2), clusters, effective)
-        quantile = np.array([_t_quantile(confidence, int(c) - 1) if c > 1 else np.nan for c in clusters])
+        quantile = np.array([t_quantile(confidence, int(c) - 1) if c > 1 else np.nan for c in clusters])
     low, high = _wilson(rate, effective, quantile)
     few = np.isnan(quantile)
     return Rates(

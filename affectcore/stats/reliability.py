@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from affectcore.errors import UsageError
-from affectcore.stats.bootstrap import cluster_bootstrap
+from affectcore.stats.bootstrap import check_confidence, cluster_bootstrap, expanded_interval
 from affectcore.stats.evaluation import BINS, Bin, Figure, reliability
 from affectcore.stats.paired import scipy
-from affectcore.stats.rates import check_confidence, expanded_interval
 
 __all__ = ["Consistency", "StatedConfidence", "consistency", "stated_confidence"]
 

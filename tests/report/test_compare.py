@@ -17,7 +17,7 @@ import affectcore
 from affectcore.comparison import Comparison, columns, compare
 from affectcore.errors import InputError, UsageError
 from affectcore.stats import cluster_bootstrap
-from affectcore.stats.rates import expanded_interval
+from affectcore.stats.bootstrap import expanded_interval
 
 COLUMNS = [
     *("by", "metric", "n", "n_clusters", "mean", "ci_low", "ci_high", "rank", "rank_low", "rank_high"),

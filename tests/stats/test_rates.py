@@ -8,13 +8,11 @@ import pytest
 from scipy import stats
 
 from affectcore.errors import UsageError
-from affectcore.stats.bootstrap import interval
+from affectcore.stats.bootstrap import expanded_interval, interval, t_quantile
 from affectcore.stats.rates import (
     Survival,
-    _t_quantile,
     buckets,
     change_point,
-    expanded_interval,
     rates,
     slope,
     survival,
@@ -26,8 +24,8 @@ NAN = float("nan")
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
 @pytest.mark.parametrize("df", [1, 2, 3, 5, 19, 200])
-def test_t_quantile(df: int, confidence: float) -> None:
-    assert _t_quantile(confidence, df) == pytest.approx(stats.t.ppf((1 + confidence) / 2, df), rel=2e-3)
+def testt_quantile(df: int, confidence: float) -> None:
+    assert t_quantile(confidence, df) == pytest.approx(stats.t.ppf((1 + confidence) / 2, df), rel=2e-3)
 
 
 def test_expanded_interval_of_a_mean_is_the_t_interval() -> None:
