@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from affectcore.errors import UsageError
-from affectcore.io.scorefiles import Condition, Scores, as_text, open_scores
-from affectcore.metrics.registry import GROUPS, METRICS, select
+from affectcore.errors import UsageError, few
+from affectcore.io.scorefiles import Condition, Scores, open_scores
+from affectcore.metrics.registry import METRICS
 from affectcore.settings import usable_cores
 from affectcore.stats.bootstrap import (
     Bootstrap,
@@ -31,35 +28,31 @@ from affectcore.stats.bootstrap import (
     rank_interval,
     ranks,
 )
-from affectcore.stats.paired import cliffs_delta, holm, scipy, sign_flip
+from affectcore.stats.paired import compare_paired, compare_unpaired, holm
+from affectcore.totals import (
+    ANSWER,
+    MOST_MODELS,
+    ROWS,
+    Bound,
+    add_up,
+    answers,
+    bounds,
+    codes,
+    metric_names,
+    models_of,
+    pair_column,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["PAIR_COLUMNS", "Comparison", "columns", "compare"]
+__all__ = ["Comparison", "columns", "compare"]
 
 Order = Literal["ascending", "descending"]
 
-PAIR_COLUMNS = (
-    "uid",
-    "question_id",
-    "doc_id",
-    "example_id",
-    "sample_id",
-    "instance_id",
-    "item_id",
-    "document_id",
-    "id",
-)
-"""Columns that pair models if the same id comes up under several of them, in order of preference."""
-
-_ROWS = "rows"  # the value of pair_by that makes every row a cluster of its own
-_MERGE_CELLS = 1 << 20
-_MAX_MODELS = 1000
 _MAX_FACETS = 100
 _FEW_CLUSTERS = 10
 _TABLE_CELLS = 1 << 24  # of cluster means that effect sizes hold at a time
-_MANY_PAIRS = 10_000  # from which on a mean's distribution under sign flips is taken to be normal
 _SCHEMA = pa.schema(
     [
         ("by", pa.string()),
@@ -162,7 +155,7 @@ class Comparison:
     def method(self) -> str:
         """The clusters, replicates, seed and interval method, as one line."""
         what = f"{self.n_clusters:,} {'cluster' if self.n_clusters == 1 else 'clusters'}"
-        how = "every row is one" if self.pair_by == _ROWS else f"by {self.pair_by}"
+        how = "every row is one" if self.pair_by == ROWS else f"by {self.pair_by}"
         return (
             f"{what} ({how}{', paired across models' if self.paired else ''}); {self.n_resamples:,} bootstrap "
             f"replicates, seed {self.seed}; {self.confidence * 100:g}% expanded percentile intervals"
@@ -215,7 +208,7 @@ class Comparison:
         parts: list[tuple[str | None, pa.Table]] = [(None, self.table)]
         parts += [("(null)" if value is None else value, part.table) for value, part in self.facets.items()]
         named = [t.add_column(0, "facet", pa.array([value] * t.num_rows, pa.string())) for value, t in parts]
-        return pa.concat_tables(named)
+        return pa.concat_tables(named, promote_options="default")  # some may lack the baseline
 
     def to_markdown(self) -> str:
         """Return the leaderboard as one Markdown table per metric, with the method below."""
@@ -297,52 +290,38 @@ def compare(
     conditions = [where] if isinstance(where, str) else list(where)
     source = open_scores(scores).where(conditions)
     source.require([by], "the column that names the models; choose another with by (--by)")
-    names = _metric_names(metrics, source)
-    read = {name: _bound(name, source) for name in names}
-    source.require(
-        [bound.column for bound in read.values()], "the metric to compare; choose others with metrics (--metric)"
-    )
-    for bound in read.values():
-        if not _is_numeric(source.types[bound.column]):
-            raise UsageError(
-                f"column {bound.column!r} holds {source.types[bound.column]}, not numbers: choose another metric"
-            )
-    if pair_by is not None and not (pair_by == _ROWS and _ROWS not in source.types):
+    names = metric_names(metrics, source)
+    read = bounds(names, source)
+    if pair_by is not None and not (pair_by == ROWS and ROWS not in source.types):
         source.require([pair_by], "the column that pairs rows; choose another with pair_by (--pair-by)")
-    key = pair_by or _pair_column(source, by)
-    for column in {by, key} - {_ROWS}:
+    key = pair_by or pair_column(source, by)
+    for column in {by, key} - {ROWS}:
         if pa.types.is_nested(source.types[column]):
             raise UsageError(f"column {column!r} holds {source.types[column]}: a column of names or ids is needed")
 
-    only = _answers(source, (by, key))
-    cells = _add_up(source, by, key, list(read.values()), only)
-    models, model_codes = _codes(cells["by"])
-    if not models:
-        raise UsageError("the scores have no rows, so there is nothing to compare")
-    if len(models) > _MAX_MODELS:
-        raise UsageError(
-            f"column {by!r} holds {len(models):,} different values, more than {_MAX_MODELS:,}: "
-            "choose a column that names models, not rows"
-        )
-    clusters, cluster_codes = _codes(cells["cluster"])
-    n_clusters = len(clusters)
+    only = answers(source, (by, key))
+    apart = key == ROWS
+    cells = add_up(source, by, [] if apart else [key], read, list(only), merge=not apart)
+    models, model_codes = models_of(cells["by"], by)
+    cluster_codes = np.arange(len(cells)) if apart else codes(cells["key0"])[1]
+    n_clusters = int(cluster_codes.max()) + 1
     sums = np.stack([cells[f"sum{i}"].to_numpy() for i in range(len(names))], axis=1)
     counts = np.stack([cells[f"count{i}"].to_numpy() for i in range(len(names))], axis=1)
     if baseline is not None and baseline not in models:
         close = difflib.get_close_matches(baseline, [m for m in models if m], n=1)
         raise UsageError(
             f"there is no model {baseline!r} in column {by!r}"
-            + (f": did you mean {close[0]!r}?" if close else f"; there are {_few(models)}")
+            + (f": did you mean {close[0]!r}?" if close else f"; there are {few(models)}")
         )
     n_rows = np.zeros(len(models), dtype=np.int64)
     np.add.at(n_rows, model_codes, cells["rows"].to_numpy())
-    uneven = "" if key == _ROWS else _uneven(cells["rows"].to_numpy(), by, key)
-    del cells, clusters  # the names of clusters take more memory than all the rest
+    uneven = "" if apart else _uneven(cells["rows"].to_numpy(), by, key)
+    del cells  # the names of clusters take more memory than all the rest
     boot = cluster_bootstrap(
         sums, counts, cluster_codes, model_codes, n_models=len(models), n_resamples=n_resamples, seed=seed
     )
 
-    orders: dict[str, Order] = {name: order or _registry_order(read[name]) for name in names}
+    orders: dict[str, Order] = {name: order or _registry_order(bound) for name, bound in zip(names, read)}
     base = None if baseline is None else models.index(baseline)
 
     def leaderboard(i: int) -> tuple[pa.Table, pa.Table]:
@@ -355,11 +334,11 @@ def compare(
     table = pa.concat_tables([part[0] for part in parts])
     facets = {}
     for value in [] if facet is None else source.distinct(facet, _MAX_FACETS):
-        part = Condition(facet or "", "=", value)
+        rows = source.where([Condition(facet or "", "=", value)])
+        here = baseline if baseline in rows.distinct(by, MOST_MODELS) else None
         facets[value] = compare(
-            source.where([part]), by, names, key, order=order, baseline=baseline, n_resamples=n_resamples, seed=seed,
-            confidence=confidence,
-        )  # fmt: skip
+            rows, by, names, key, order=order, baseline=here, n_resamples=n_resamples, seed=seed, confidence=confidence
+        )
     return Comparison(
         table=table,
         pairs=pa.concat_tables([part[1] for part in parts]),
@@ -382,7 +361,7 @@ def compare(
             *_overlap(models, model_codes, cluster_codes, key, boot.paired),
             *([uneven] if uneven else []),
             *_notes(source, table, key, boot.paired, pair_by is None),
-            *(f"{n:,} rows whose {column} is not {_ANSWER[column]} were left out." for column, n in only.items()),
+            *(f"{n:,} rows whose {column} is not {ANSWER[column]} were left out." for column, n in only.items()),
         ),
     )
 
@@ -398,53 +377,10 @@ def columns(scores: Any) -> list[str]:
     return list(open_scores(scores).types)
 
 
-def _metric_names(metrics: str | Iterable[str] | None, source: Scores) -> list[str]:
-    given = [metrics] if isinstance(metrics, str) else ["vader_compound"] if metrics is None else list(metrics)
-    names: list[str] = []
-    for raw in given:
-        for name in raw.split(","):
-            stem = name.strip()
-            if stem in source.types:
-                names.append(stem)
-            elif stem == "default" or stem in GROUPS:
-                names.extend(m.name for m in select(stem) if m.name in source.types)
-            elif stem:
-                names.append(
-                    stem
-                )  # a bound on a column, or else reported as missing by the caller, who lists the columns there are
-    if not names:
-        raise UsageError(f"no metric to compare: {', '.join(given) or 'none'} names no column of the scores")
-    return list(dict.fromkeys(names))
-
-
-class _Bound(NamedTuple):
-    """A column, or the share of its values that meet a bound."""
-
-    column: str
-    condition: Condition | None = None
-
-
-_IS_BOUND = re.compile(r".+?(>=|<=|>|<|=)")
-
-
-def _bound(name: str, source: Scores) -> _Bound:
-    if name in source.types or not _IS_BOUND.match(name):
-        return _Bound(name)
-    condition = Condition.parse(name)
-    condition.number()
-    return _Bound(condition.column, condition)
-
-
-def _registry_order(bound: _Bound) -> Order:
+def _registry_order(bound: Bound) -> Order:
     worse = bound.column in METRICS and METRICS[bound.column].higher_is == "worse"
     below = bound.condition is not None and bound.condition.operator.startswith("<")
     return "ascending" if worse != below else "descending"
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    return any(
-        test(kind) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-    ) or pa.types.is_null(kind)
 
 
 class _Cells(NamedTuple):
@@ -474,31 +410,14 @@ def _effects(cells: _Cells, n_models: int, reference: int, paired: bool, seed: i
     step = max(1, _TABLE_CELLS // max(1, cells.n_clusters))
     for first in range(0, n_models, step):
         part = range(first, min(first + step, n_models))
+        at = slice(part.start, part.stop)
         means = cells.means(part)
         if paired:
-            d = means - other
-            n = (~np.isnan(d)).sum(axis=0)
-            mean = np.nansum(d, axis=0) / np.where(n > 0, n, np.nan)
-            sd = np.sqrt(np.nansum((d - mean) ** 2, axis=0) / np.where(n > 1, n - 1, np.nan))
-            at = slice(part.start, part.stop)
-            found["d"][at] = np.divide(mean, sd, out=np.full(len(part), np.nan), where=sd > 0)
-            found["delta"][at] = np.nansum(np.sign(d), axis=0) / np.where(n > 0, n, np.nan)
-            few = n <= _MANY_PAIRS
-            p = np.full(len(part), np.nan)
-            if few.any():
-                p[few] = sign_flip(d[:, few], seed=seed)
-            for j in np.flatnonzero(~few):
-                p[j] = math.erfc(abs(mean[j]) / sd[j] * math.sqrt(n[j] / 2)) if sd[j] > 0 else float(mean[j] == 0)
-            found["p"][at] = p
+            pairs = compare_paired(means, other, seed=seed, rank_test=False)
+            found["d"][at], found["delta"][at], found["p"][at] = pairs.d_z, pairs.cliffs_delta, pairs.p_permutation
         else:
-            y = other[~np.isnan(other)]
-            for k in range(len(part)):
-                x = means[~np.isnan(means[:, k]), k]
-                if len(x) > 1 and len(y) > 1:
-                    spread = math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2)
-                    i = first + k
-                    found["d"][i] = (x.mean() - y.mean()) / spread if spread > 0 else np.nan
-                    found["delta"][i], found["p"][i] = cliffs_delta(x, y), _mann_whitney(x, y)
+            apart = [compare_unpaired(column, other[:, 0]) for column in means.T]
+            found["d"][at], found["delta"][at], found["p"][at] = zip(*apart)
     for values in found.values():
         values[reference] = np.nan
     found["p_holm"] = holm(found["p"])
@@ -585,14 +504,6 @@ def _leaderboard(
     return table, pairs
 
 
-def _mann_whitney(x: Any, y: Any) -> float:
-    """Return the two-sided p-value of Mann and Whitney's test; NaN without SciPy."""
-    try:
-        return float(scipy("stats").mannwhitneyu(x, y).pvalue)
-    except UsageError:
-        return math.nan
-
-
 def _array(values: Any, known: Any) -> pa.Array:
     return pa.array(values, pa.float64(), mask=~(known & np.isfinite(values)))
 
@@ -608,7 +519,7 @@ def _overlap(models: list[str | None], model_codes: Any, cluster_codes: Any, key
     if lonely:
         verb = "shares" if len(lonely) == 1 else "share"
         yield (
-            f"{_few(lonely)} {verb} no {key} with another model: those differences are not paired, "
+            f"{few(lonely)} {verb} no {key} with another model: those differences are not paired, "
             "and part of them may lie in the prompts."
         )
     elif owned.min() < owned.max():
@@ -632,22 +543,22 @@ def _notes(source: Scores, table: pa.Table, key: str, paired: bool, chosen: bool
     rows = table.to_pylist()
     alone = {row["by"] for row in rows if row["n_clusters"] == 1}
     if alone:
-        yield f"No interval for {_few(alone)}: values of one cluster only, which cannot show how much clusters differ."
+        yield f"No interval for {few(alone)}: values of one cluster only, which cannot show how much clusters differ."
     for metric in dict.fromkeys(row["metric"] for row in rows):
         mine = [row for row in rows if row["metric"] == metric and row["ci_low"] is not None]
         flat = {row["by"] for row in mine if not has_width(row)}
         if flat:
-            yield f"{metric}: no width for {_few(flat)}, whose clusters all have one mean; that is not certainty."
+            yield f"{metric}: no width for {few(flat)}, whose clusters all have one mean; that is not certainty."
     smallest = min((row["n_clusters"] for row in rows if row["n_clusters"] > 1), default=_FEW_CLUSTERS)
     if smallest < _FEW_CLUSTERS:
         yield f"Only {smallest} clusters: intervals from so few are rough."
     left_out = sum(row["n_null"] for row in rows)
     if left_out:
         yield f"{left_out:,} {'value is' if left_out == 1 else 'values are'} null and left out (column n_null)."
-    if key == _ROWS and chosen:
+    if key == ROWS and chosen:
         yield "No prompt or conversation id was found, so rows count as independent; --pair-by can name one."
     elif not paired and len(set(table["by"].to_pylist())) > 1:
-        why = "Rows stand alone" if key == _ROWS else f"No {key} comes up under two models"
+        why = "Rows stand alone" if key == ROWS else f"No {key} comes up under two models"
         yield f"{why}, so differences are not paired."
     if source.mixed:
         yield f"The score files were made with different settings: {source.mixed}."
@@ -658,142 +569,3 @@ def has_width(row: dict[str, Any]) -> bool:
     if row["ci_low"] is None:
         return False
     return bool(row["ci_high"] - row["ci_low"] > 1e-9 * abs(row["mean"]))
-
-
-def _few(names: Iterable[str | None]) -> str:
-    known = sorted("(null)" if name is None else name for name in names)
-    return ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[list[Any], Any]:
-    """Return the distinct values, sorted with null last, and each entry's position among them (int64)."""
-    encoded = pc.dictionary_encode(column)
-    chunks = encoded.unify_dictionaries().chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]
-    if not chunks:
-        return [], np.zeros(0, dtype=np.int64)
-    names = chunks[0].dictionary
-    order = pc.sort_indices(names).to_numpy()
-    place = np.empty(len(order) + 1, dtype=np.int64)
-    place[order] = np.arange(len(order))
-    place[-1] = len(order)
-    indices = np.concatenate([pc.fill_null(chunk.indices, len(order)).to_numpy() for chunk in chunks])
-    has_null = column.null_count > 0
-    return names.take(pa.array(order)).to_pylist() + [None] * has_null, place[indices]
-
-
-def _pair_column(source: Scores, by: str) -> str:
-    """Choose the column of the clusters as `compare` documents it."""
-    # An id that some of the files lack cannot pair their rows.
-    everywhere = source.types.keys() - source.lacking.keys()
-    if "prompt_id" in everywhere:
-        return "prompt_id"
-    for name in PAIR_COLUMNS:
-        if name in everywhere and name != by and _repeats_across(source, by, name):
-            return name
-    return "conversation_id" if "conversation_id" in everywhere else _ROWS
-
-
-def _repeats_across(source: Scores, by: str, name: str) -> bool:
-    """Tell whether some id comes up under two models; stops at the first."""
-    if pa.types.is_nested(source.types[name]) or pa.types.is_nested(source.types[by]):
-        return False
-    model_of: dict[Any, int] = {}
-    seen: pa.Table | None = None
-    for batch in source.batches([by, name], []):
-        names = pc.dictionary_encode(as_text(batch[by]), null_encoding="encode")
-        local = [model_of.setdefault(value, len(model_of)) for value in names.dictionary.to_pylist()]
-        codes = pa.array(np.asarray(local, dtype=np.int64)[names.indices.to_numpy()])
-        part = pa.table({"id": as_text(batch[name]), "low": codes, "high": codes})
-        part = part.filter(pc.is_valid(part["id"]))
-        seen = part if seen is None else pa.concat_tables([seen, part])
-        seen = (
-            seen.group_by("id", use_threads=False)
-            .aggregate([("low", "min"), ("high", "max")])
-            .rename_columns(["id", "low", "high"])
-        )
-        if pc.any(pc.less(seen["low"], seen["high"])).as_py():
-            return True
-    return False
-
-
-_ANSWER = {"role": "assistant", "part": "answer"}
-"""Columns that say whose words a row is about, and of which rows a model's means are made."""
-
-
-def _answers(source: Scores, used: tuple[str, ...]) -> dict[str, int]:
-    """Return the columns of `_ANSWER` that tell the model's answers from other rows, and how many others there are.
-
-    A model is not what its users say, nor what it does not say aloud. A column that serves for something else, or in
-    which all rows are alike, chooses nothing.
-    """
-    found = {}
-    for column in _ANSWER:
-        if column in source.types and column not in used and not pa.types.is_nested(source.types[column]):
-            n = same = 0
-            for batch in source.batches([column], []):
-                n += batch.num_rows
-                same += pc.sum(_is_answer(batch, column)).as_py() or 0
-            if 0 < same < n:
-                found[column] = n - same
-    return found
-
-
-def _is_answer(batch: pa.RecordBatch, column: str) -> Any:
-    return pc.fill_null(pc.equal(as_text(batch[column]), _ANSWER[column]), False)
-
-
-def _add_up(source: Scores, by: str, key: str, read: list[_Bound], only: Iterable[str] = ()) -> pa.Table:
-    """Add up values per pair of model and cluster: columns by, cluster, rows, sum<i> and count<i> of metric i.
-
-    Rows count that are answers as all the columns `only` say.
-    """
-    labels = list(dict.fromkeys([by, *([] if key == _ROWS else [key]), *only]))
-    totals = ["rows", *(f"{what}{i}" for i in range(len(read)) for what in ("sum", "count"))]
-    names = list(dict.fromkeys(bound.column for bound in read))
-    parts: list[pa.Table] = []
-    held = merged = seen = 0
-
-    def merge() -> pa.Table:
-        table = pa.concat_tables(parts)
-        if key == _ROWS:
-            return table
-        grouped = table.group_by(["by", "cluster"], use_threads=False).aggregate([(name, "sum") for name in totals])
-        return grouped.select(["by", "cluster", *(f"{t}_sum" for t in totals)]).rename_columns(
-            ["by", "cluster", *totals]
-        )
-
-    for batch in source.batches(labels, names):
-        for column in only:
-            batch = batch.filter(_is_answer(batch, column))
-        if not batch.num_rows:
-            continue
-        position = pa.array(np.arange(seen, seen + batch.num_rows))
-        seen += batch.num_rows
-        values: dict[str, Any] = {"by": as_text(batch[by])}
-        if key == _ROWS:
-            values["cluster"] = position
-        else:
-            values["cluster"] = as_text(batch[key])
-            if values["cluster"].null_count:
-                # NUL keeps the made-up name of a row without id apart from every real one.
-                nul, nothing = pa.scalar("\0", pa.large_string()), pa.scalar("", pa.large_string())
-                alone = pc.binary_join_element_wise(nul, position.cast(pa.large_string()), nothing)
-                values["cluster"] = pc.coalesce(values["cluster"], alone)
-        values["rows"] = pa.array(np.ones(batch.num_rows, dtype=np.int64))
-        for i, bound in enumerate(read):
-            number = batch[bound.column].cast(pa.float64())
-            good = pc.fill_null(pc.is_finite(number), False)
-            if bound.condition is not None:
-                number = bound.condition.holds(number).cast(pa.float64())
-            values[f"sum{i}"] = pc.if_else(good, number, 0.0)
-            values[f"count{i}"] = good.cast(pa.int64())
-        parts.append(pa.table(values))
-        if key != _ROWS:
-            held += batch.num_rows
-            if held > max(_MERGE_CELLS, merged):
-                parts = [merge()]
-                merged, held = parts[0].num_rows, 0
-    if not parts:
-        empty = {name: pa.array([], pa.float64()) for name in totals}
-        return pa.table({"by": pa.array([], pa.large_string()), "cluster": pa.array([], pa.large_string()), **empty})
-    return merge()

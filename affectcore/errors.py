@@ -5,6 +5,7 @@ Every message names what was wrong (file, row or option) and what to do about it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 EXIT_DONE = 0
@@ -76,3 +77,9 @@ class OutputError(AffectcoreError):
 
 class BackendError(AffectcoreError):
     """A backend that was asked for by name cannot run; the message says why and what would."""
+
+
+def few(names: Iterable[str | None]) -> str:
+    """Return the first names of some models, sorted, and the number of the others."""
+    known = sorted("(null)" if name is None else name for name in names)
+    return ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")

@@ -7,8 +7,8 @@ where there are others, `metrics` may have bounds (``distress>=0.5`` is the shar
 that are null, NaN or infinite are left out.
 
 A conversation is a value of the column `conversation`; by default the first of `conversation_id`, `conv_id`,
-`dialogue_id`, `chat_id`, `session_id`, `prompt_id`, or a column of `PAIR_COLUMNS`, that all files have. The same value
-under two models is two conversations, and a row without one is a conversation of its own. Turns are numbered as
+`dialogue_id`, `chat_id`, `session_id`, `prompt_id`, or a column of `totals.PAIR_COLUMNS`, that all files have. The same
+value under two models is two conversations, and a row without one is a conversation of its own. Turns are numbered as
 ``affectcore score --unit turn`` does: among all messages, from 0.
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,16 +24,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from affectcore import comparison
-from affectcore.comparison import PAIR_COLUMNS
-from affectcore.errors import UsageError
+from affectcore import totals
+from affectcore.errors import UsageError, few
 from affectcore.io.formats.texts import CONVERSATION_COLUMNS
-from affectcore.io.scorefiles import Condition, Scores, as_text, open_scores
+from affectcore.io.scorefiles import Condition, Scores, as_text, differing, open_scores
 from affectcore.metrics.registry import GROUPS, METRICS
 from affectcore.stats import rates as stats_rates
 from affectcore.stats import reliability
 from affectcore.stats.bootstrap import cluster_bootstrap, expanded_interval
-from affectcore.stats.paired import holm
+from affectcore.stats.paired import compare_paired, holm
 
 __all__ = [
     "Gate",
@@ -55,7 +53,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Where = str | Iterable[str]
 
-IDS = ("prompt_id", *PAIR_COLUMNS, *CONVERSATION_COLUMNS)
+IDS = ("prompt_id", *totals.PAIR_COLUMNS, *CONVERSATION_COLUMNS)
 """Columns that pair rows of two runs, in order of preference."""
 SHORTEST = 128
 """Context lengths below this share a bucket."""
@@ -71,7 +69,7 @@ _MOST_TURNS = 1000  # distinct turns that a change-point is sought among: memory
 class _Opened(NamedTuple):
     source: Scores
     names: list[str]
-    read: list[comparison._Bound]
+    read: list[totals.Bound]
     only: list[str]  # columns that tell answers from other rows
 
 
@@ -116,18 +114,9 @@ def _open(
     for column in (by, *names):
         if pa.types.is_nested(source.types[column]):
             raise UsageError(f"column {column!r} holds {source.types[column]}: a column of names or ids is needed")
-    wanted = comparison._metric_names(metrics, source) if metrics else []
-    read = [comparison._bound(name, source) for name in wanted]
-    return _Opened(source, wanted, _checked(source, read), list(comparison._answers(source, (by, *names))))
-
-
-def _checked(source: Scores, read: list[comparison._Bound]) -> list[comparison._Bound]:
-    source.require([bound.column for bound in read], "the metric; choose others with metrics (--metric)")
-    for bound in read:
-        if not comparison._is_numeric(source.types[bound.column]):
-            kind = source.types[bound.column]
-            raise UsageError(f"column {bound.column!r} holds {kind}, not numbers: choose another metric")
-    return read
+    wanted = totals.metric_names(metrics, source) if metrics else []
+    read = totals.bounds(wanted, source)
+    return _Opened(source, wanted, read, list(totals.answers(source, (by, *names))))
 
 
 def _turns(scores: Scores, given: str | None, turn: str) -> str:
@@ -140,22 +129,13 @@ def _conversation(scores: Scores, given: str | None) -> str:
     if given is not None:
         scores.require([given], "the column that tells conversations apart; choose another with conversation")
         return given
-    for name in (*CONVERSATION_COLUMNS, "prompt_id", *PAIR_COLUMNS):
+    for name in (*CONVERSATION_COLUMNS, "prompt_id", *totals.PAIR_COLUMNS):
         if name in scores.types and name not in scores.lacking:
             return name
     raise UsageError(
         f"{scores.label} has no column that tells conversations apart: name one with conversation, or score again and "
         "keep one (--keep)"
     )
-
-
-def _value(batch: pa.RecordBatch, bound: comparison._Bound) -> tuple[Any, Any]:
-    """Return the values of a measure, 0 where there is none, and whether there is one."""
-    number = batch[bound.column].cast(pa.float64())
-    good = pc.fill_null(pc.is_finite(number), False)
-    if bound.condition is not None:
-        number = bound.condition.holds(number).cast(pa.float64())
-    return pc.if_else(good, number, 0.0), good
 
 
 def _cells(
@@ -172,61 +152,9 @@ def _cells(
     With `size`, rows of other roles are there, too, with counts of 0, and the last measure is the sum of that column
     over all of them. Without `merge`, each row is a cell.
     """
-    source, read = opened.source, opened.read
-    measures = len(read) + (size is not None)
-    totals = ["rows", *(f"{what}{i}" for i in range(measures) for what in ("sum", "count"))]
-    groups = ["by", *(f"key{i}" for i in range(len(keys))), *(["turn"] if turn else [])]
-    parts: list[pa.Table] = []
-    held = merged = seen = 0
-
-    def added() -> pa.Table:
-        table = pa.concat_tables(parts)
-        if not merge:
-            return table
-        grouped = table.group_by(groups, use_threads=False).aggregate([(name, "sum") for name in totals])
-        return grouped.select([*groups, *(f"{t}_sum" for t in totals)]).rename_columns([*groups, *totals])
-
-    labels = list(dict.fromkeys([by, *keys, *([turn] if turn else []), *opened.only]))
-    numbers = list(dict.fromkeys([b.column for b in read] + ([size] if size else [])))
-    for batch in source.batches(labels, numbers):
-        for column in opened.only:
-            if not (size and column == "role"):
-                batch = batch.filter(comparison._is_answer(batch, column))
-        if not batch.num_rows:
-            continue
-        # Where `size` is asked for, rows of others stay for the length of their text alone.
-        counts_in = comparison._is_answer(batch, "role") if size and "role" in opened.only else None
-        values: dict[str, Any] = {"by": as_text(batch[by])}
-        for i, key in enumerate(keys):
-            values[f"key{i}"] = _filled(as_text(batch[key]), seen)
-        if turn:
-            values["turn"] = _numbers(batch, turn)
-        ones = pa.array(np.ones(batch.num_rows, np.int64))
-        values["rows"] = ones if counts_in is None else counts_in.cast(pa.int64())
-        for i, bound in enumerate(read):
-            number, good = _value(batch, bound)
-            if counts_in is not None:
-                number, good = pc.if_else(counts_in, number, 0.0), pc.and_(good, counts_in)
-            values[f"sum{i}"], values[f"count{i}"] = number, good.cast(pa.int64())
-        if size:
-            values[f"sum{measures - 1}"] = pc.fill_null(batch[size].cast(pa.float64()), 0.0)
-            values[f"count{measures - 1}"] = ones
-        parts.append(pa.table(values))
-        seen += batch.num_rows
-        held += batch.num_rows
-        if merge and held > max(_MERGE_CELLS, merged):
-            parts = [added()]
-            merged, held = parts[0].num_rows, 0
-    if not parts:
-        raise UsageError(f"{source.label}: no rows are left to look at")
-    table = added()
-    parts.clear()
-    models, model = comparison._codes(table["by"])
-    if len(models) > comparison._MAX_MODELS:
-        raise UsageError(
-            f"column {by!r} holds {len(models):,} different values, more than {comparison._MAX_MODELS:,}: "
-            "choose a column that names models, not rows"
-        )
+    table = totals.add_up(opened.source, by, keys, opened.read, opened.only, turn, size=size, merge=merge)
+    measures = len(opened.read) + (size is not None)
+    models, model = totals.models_of(table["by"], by)
     n = table.num_rows
 
     def stacked(what: str, dtype: Any) -> Any:
@@ -243,26 +171,6 @@ def _cells(
         sums=stacked("sum", np.float64),
         counts=stacked("count", np.int64),
     ), names
-
-
-def _filled(names: Any, seen: int) -> Any:
-    """Give rows without a name one of their own, which NUL keeps apart from every real one."""
-    if not names.null_count:
-        return names
-    position = pa.array(np.arange(seen, seen + len(names))).cast(pa.large_string())
-    nul, nothing = pa.scalar("\0", pa.large_string()), pa.scalar("", pa.large_string())
-    return pc.coalesce(names, pc.binary_join_element_wise(nul, position, nothing))
-
-
-def _numbers(batch: pa.RecordBatch, column: str) -> Any:
-    try:
-        found = batch[column].cast(pa.int64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"column {column!r} does not number turns ({reason}): choose another with turn") from None
-    if found.null_count:
-        raise UsageError(f"column {column!r} has {found.null_count:,} nulls: every row needs the number of its turn")
-    return found
 
 
 def _dense(column: Any) -> Ints:
@@ -469,7 +377,7 @@ def by_length(
             f"{source.label} holds no turns of others than the assistant (column 'role'), so the length of the context "
             "is unknown: score with --unit turn --roles all"
         )
-    _checked(opened.source, [comparison._Bound(column)])
+    totals.bounds([totals.Bound(column)], opened.source)
     cells, (names,) = _cells(opened, by, [key], turn, size=column)
     _single(cells, names, key, turn)
     order = np.lexsort((cells.turn, cells.keys[0], cells.model))
@@ -564,8 +472,8 @@ def _over(
         if not math.isfinite(threshold):
             raise UsageError(f"the threshold of {metric} must be finite, not {threshold}")
     opened = _open(scores, by, (), where, names, confidence)
-    read = [comparison._Bound(m, Condition(m, ">=", repr(float(t)))) for m, t in thresholds.items()]
-    return opened._replace(names=list(thresholds), read=_checked(opened.source, read))
+    read = [totals.Bound(m, Condition(m, ">=", repr(float(t)))) for m, t in thresholds.items()]
+    return opened._replace(names=list(thresholds), read=totals.bounds(read, opened.source))
 
 
 def rates(
@@ -602,8 +510,8 @@ def rates(
     """
     source = open_scores(scores)
     talks = turn in source.types
-    key = _turns(source, conversation, turn) if talks else comparison._pair_column(source, by)
-    keys = [] if key == comparison._ROWS and key not in source.types else [key]
+    key = _turns(source, conversation, turn) if talks else totals.pair_column(source, by)
+    keys = [] if key == totals.ROWS and key not in source.types else [key]
     opened = _over(source, by, thresholds, where, [*keys, *([turn] if talks else [])], confidence)
     cells, names = _cells(opened, by, keys, turn if talks else None)
     if talks:
@@ -961,11 +869,10 @@ def against(
         means = np.stack([x.means[a], y.means[b]])
         both = ~np.isnan(means).any(axis=0)
         sums, counts = np.where(both, means, np.zeros_like(means)), np.asarray(both, np.float64)
+        tests = compare_paired(*means, seed=seed, rank_test=False)
         for k, values in enumerate(_differences(sums, counts, confidence, n_resamples, seed)):
             now, before, diff, low, high, n = values
-            cluster, side = np.tile(np.arange(len(there)), 2), np.repeat([1, 0], len(there))
-            table = comparison._Cells(side, cluster, sums[..., k].ravel(), np.tile(counts[:, k], 2), len(there))
-            p = comparison._effects(table, 2, 0, True, seed)["p"][1] if n > 1 else math.nan
+            p = tests.p_permutation[k] if n > 1 else math.nan
             rows.append([name, k, before, now, diff, low, high, p])
             n_pairs.setdefault(n, _name(name))
     if not max(n_pairs, default=0):
@@ -980,7 +887,9 @@ def against(
         [row[0], opened[0].names[row[1]], *row[2:], p, _worse(opened[0].read[row[1]], row[4], p, alpha)]
         for row, p in zip(rows, corrected)
     ]
-    notes += _settings(new_scores, old_scores)
+    changed = differing(*(s.settings for s in reversed(sources))) if all(s.settings for s in sources) else []
+    if changed:
+        notes.append(f"The runs were scored with different settings, old and new: {', '.join(changed)}.")
     columns = ("by", "metric", "old", "new", "diff", "diff_low", "diff_high", "p", "p_holm")
     return Gate(_from_rows([*_some(*columns), ("worse", pa.bool_())], out), tolerance, tuple(notes))
 
@@ -999,33 +908,19 @@ def _partners(
         return [(new[0], 0, 0)]
     both = [(name, new.index(name), old.index(name)) for name in new if name in old]
     if not both:
-        raise UsageError(
-            f"the two runs have no model in common (column {by!r}): {comparison._few(new)}; and {comparison._few(old)}"
-        )
+        raise UsageError(f"the two runs have no model in common (column {by!r}): {few(new)}; and {few(old)}")
     lonely = [name for name in [*new, *old] if (name in new) != (name in old)]
     if lonely:
-        notes.append(f"In one run only, and left out: {comparison._few(lonely)}.")
+        notes.append(f"In one run only, and left out: {few(lonely)}.")
     return both
 
 
-def _worse(bound: comparison._Bound, diff: float, p: float, alpha: float) -> bool | None:
+def _worse(bound: totals.Bound, diff: float, p: float, alpha: float) -> bool | None:
     bad = METRICS[bound.column].higher_is if bound.column in METRICS else "neither"
     if bad == "neither" or math.isnan(p):
         return None
     up = (bad == "worse") != (bound.condition is not None and bound.condition.operator.startswith("<"))
     return bool(p < alpha and (diff > 0) == up)
-
-
-def _settings(new: Any, old: Any) -> list[str]:
-    """Say where the runs were scored with different settings, as far as files tell."""
-    given: list[Any] = []
-    for scores in (new, old):
-        items = [scores] if isinstance(scores, (str, Path)) else scores
-        if not (isinstance(items, (list, tuple)) and all(isinstance(item, (str, Path)) for item in items)):
-            return []
-        given += items
-    mixed = open_scores(given).mixed
-    return [f"The score files were made with different settings: {mixed}."] if mixed else []
 
 
 # Descriptions
@@ -1122,8 +1017,8 @@ def _streamed(opened: _Opened, by: str) -> Iterator[tuple[Any, list[Floats], lis
     columns = list(dict.fromkeys(bound.column for bound in opened.read))
     for batch in opened.source.batches(list(dict.fromkeys([by, *opened.only])), columns):
         for column in opened.only:
-            batch = batch.filter(comparison._is_answer(batch, column))
-        pairs = [_value(batch, bound) for bound in opened.read]
+            batch = batch.filter(totals.is_answer(batch, column))
+        pairs = [totals.values(batch, bound) for bound in opened.read]
         to_numpy: Callable[[Any], Any] = lambda column: column.to_numpy(zero_copy_only=False)  # noqa: E731
         yield as_text(batch[by]), [to_numpy(v) for v, _ in pairs], [to_numpy(g) for _, g in pairs]
 
@@ -1132,6 +1027,6 @@ def _code(names: Any, models: dict[str | None, int]) -> Ints:
     """Return the codes of models, which grow with new ones."""
     found = pc.dictionary_encode(names, null_encoding="encode")
     local = [models.setdefault(value, len(models)) for value in found.dictionary.to_pylist()]
-    if len(models) > comparison._MAX_MODELS:
-        raise UsageError(f"the scores have more than {comparison._MAX_MODELS:,} models: choose another column with by")
+    if len(models) > totals.MOST_MODELS:
+        raise UsageError(f"the scores have more than {totals.MOST_MODELS:,} models: choose another column with by")
     return np.asarray(local, np.int64)[found.indices.to_numpy()] if local else np.empty(0, np.int64)

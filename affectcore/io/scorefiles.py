@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from affectcore.errors import AffectcoreError, InputError, UsageError
 
-__all__ = ["Condition", "Scores", "as_text", "open_scores"]
+__all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
 
 _BATCH_ROWS = 1 << 16
 _FORMATS = {
@@ -124,6 +124,7 @@ class Scores:
     types: dict[str, pa.DataType]
     batches: Callable[[list[str], list[str]], Iterator[pa.RecordBatch]]  # of (columns of names and ids, metrics)
     mixed: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)  # what the first file was scored with, where it says so
     lacking: dict[str, str] = field(default_factory=dict)  # column -> first file without it
 
     def require(self, names: Sequence[str], what: str) -> None:
@@ -208,6 +209,7 @@ def open_scores(scores: Any) -> Scores:
         lambda labels, numbers: iter(
             table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS)
         ),
+        settings=_settings(table.schema.metadata),
     )
 
 
@@ -216,7 +218,7 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
     types: dict[str, pa.DataType] = {}
     columns_of: list[set[str]] = []
     settings: dict[bytes, Any] = {}
-    differing: dict[str, None] = {}
+    mixed: dict[str, None] = {}
     for path in files:
         schema = _guard(path, partial(_schema, path))
         columns_of.append(set(schema.names))
@@ -225,7 +227,7 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
         found = {k: v for k, v in (schema.metadata or {}).items() if k not in (b"ARROW:schema", b"pandas")}
         for name, value in found.items():
             if settings.setdefault(name, value) != value:
-                differing.update(dict.fromkeys(_different_settings(name, settings[name], value)))
+                mixed.update(dict.fromkeys(_different_settings(name, settings[name], value)))
     lacking = {name: str(path) for name in types for path, there in zip(files, columns_of) if name not in there}
 
     def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
@@ -235,16 +237,28 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
                 yield batch
 
     label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
-    return Scores(label, types, batches, ", ".join(differing), lacking)
+    return Scores(label, types, batches, ", ".join(mixed), lacking=lacking, settings=_settings(settings))
+
+
+def _settings(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    try:
+        made = json.loads((metadata or {}).get(b"affectcore", b"{}"))
+    except ValueError:
+        return {}
+    return made if isinstance(made, dict) else {}
 
 
 def _different_settings(name: bytes, one: bytes, other: bytes) -> list[str]:
     """Name what differs between two values of a metadata key, each with both values where they are settings of ours."""
     try:
-        a, b = json.loads(one), json.loads(other)
-        return [f"{k} ({a.get(k)} and {b.get(k)})" for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+        return differing(json.loads(one), json.loads(other))
     except (ValueError, AttributeError):
         return [name.decode(errors="replace")]
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Name what differs between two settings, each with both values."""
+    return [f"{k} ({one.get(k)} and {other.get(k)})" for k in sorted({*one, *other}) if one.get(k) != other.get(k)]
 
 
 def _find(given: Sequence[str | Path]) -> list[Path]:

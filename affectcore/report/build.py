@@ -12,7 +12,7 @@ from affectcore._version import __version__
 from affectcore.errors import UsageError
 from affectcore.io.scorefiles import open_scores
 from affectcore.report.html import Report
-from affectcore.texts import provenance, telling
+from affectcore.report.texts import telling
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,8 @@ def build(
     UsageError, InputError
         As `affectcore.compare` does.
     """
-    columns = open_scores(scores).types
+    source = open_scores(scores)
+    columns = source.types
     metrics = [m for m in result.metrics if m in columns]
     if not metrics:
         raise UsageError("a report needs a metric that is a column of the scores")
@@ -87,9 +88,8 @@ def build(
         found["frontier"], found["cost_label"] = frontier.table, frontier.label
         notes += frontier.notes
     methods = {"Software": f"affectcore {__version__}."}
-    made = provenance(scores)
-    if made:
-        kept = {name: value for name, value in made.items() if not isinstance(value, (dict, list))}
+    if source.settings:
+        kept = {name: value for name, value in source.settings.items() if not isinstance(value, (dict, list))}
         methods["Scores"] = "Made with " + ", ".join(f"{name} {value}" for name, value in kept.items()) + "."
     if notes:
         methods["Notes"] = " ".join(notes)

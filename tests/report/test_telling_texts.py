@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import affectcore as ac
-from affectcore import texts
 from affectcore.errors import UsageError
 from affectcore.explanation import explain
+from affectcore.report import texts
 
 GLAD = ["I am so happy, what a joy!", "The index maps keys to rows.", "What a wonderful, joyful day! It made me happy."]
 PLAIN = ["Sort the rows first.", "Restart the server. I am happy to help.", "See line 42 – naïve, but it works."]

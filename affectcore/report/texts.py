@@ -7,7 +7,6 @@ ids, their turn, and their length in bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from affectcore import comparison
+from affectcore import totals
 from affectcore.errors import AffectcoreError, UsageError
 from affectcore.io.readers import discover, open_reader
-from affectcore.io.scorefiles import Scores, _find, _schema, as_text, open_scores
+from affectcore.io.scorefiles import Scores, as_text, open_scores
 from affectcore.scorer import Scorer
 from affectcore.stability import IDS, Where
 
@@ -108,10 +107,9 @@ def telling(
     files = open_scores(scores)
     source = files.where([where] if isinstance(where, str) else list(where))
     source.require([by], "the column that names the models; choose another with by (--by)")
-    names = comparison._metric_names(metrics, source)
-    columns = [comparison._bound(name, source).column for name in names]
-    source.require(columns, "the metric; choose others with metrics (--metric)")
-    made = provenance(scores)
+    names = totals.metric_names(metrics, source)
+    columns = [bound.column for bound in totals.bounds(names, source)]
+    made = files.settings
     unit = made.get("unit") or ("turn" if "turn" in source.types else "document")
     if unit not in ("document", "turn") or "n_turns" in source.types or "segment" in source.types:
         raise UsageError(
@@ -149,7 +147,7 @@ def _top(
     source: Scores, by: str, names: list[str], columns: list[str], labels: list[str], most: int
 ) -> list[dict[str, Any]]:
     """Return the rows of the highest scores, as dictionaries: by, metric, column, score, row and the labels."""
-    only = list(comparison._answers(source, (by,)))
+    only = list(totals.answers(source, (by,)))
     numbers = list(dict.fromkeys(columns))
     held: dict[str, pa.Table] = {}
     seen = 0
@@ -158,7 +156,7 @@ def _top(
         seen += batch.num_rows
         keep = pa.array(np.ones(batch.num_rows, bool))
         for column in only:
-            keep = pc.and_(keep, comparison._is_answer(batch, column))
+            keep = pc.and_(keep, totals.is_answer(batch, column))
         for column in numbers:
             score = batch[column].cast(pa.float64())
             rows = pc.and_(keep, pc.fill_null(pc.is_finite(score), False))
@@ -168,7 +166,7 @@ def _top(
             whole = pa.concat_tables([held[column], part]) if column in held else part
             if not whole.num_rows:
                 continue
-            code = comparison._codes(whole["by"])[1]
+            code = totals.codes(whole["by"])[1]
             order = np.lexsort((-whole["score"].to_numpy(), code))
             sorted_code = code[order]
             rank = np.arange(len(order)) - np.searchsorted(sorted_code, sorted_code)
@@ -292,21 +290,6 @@ def _said(key: list[str], ids: tuple[Any, ...]) -> str:
 
 
 # Segments
-
-
-def provenance(scores: Any) -> dict[str, Any]:
-    """Return the settings that scores were made with, as far as the first file tells."""
-    metadata = None
-    if isinstance(scores, (str, Path, list, tuple)):
-        found = _find([scores] if isinstance(scores, (str, Path)) else scores)
-        metadata = _schema(found[0]).metadata
-    elif isinstance(scores, (pa.Table, pa.RecordBatch)):
-        metadata = scores.schema.metadata
-    try:
-        made = json.loads((metadata or {}).get(b"affectcore", b"{}"))
-    except ValueError:
-        return {}
-    return made if isinstance(made, dict) else {}
 
 
 def _scorer(made: Mapping[str, Any], columns: Iterable[str]) -> tuple[Scorer | None, list[str]]:
