@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from affectcore.cli.console import err, give_memory_back, out, split_names, write_whole
-from affectcore.errors import EXIT_FAILED, UsageError
+from affectcore.cli.options import Confidence, Resamples, Seed, check_report, reported, write_report
+from affectcore.errors import EXIT_FAILED
 
-_WRITERS = {".json": "to_json", ".csv": "to_csv", ".md": "to_markdown"}
-_ENDINGS = (*_WRITERS, ".parquet", ".html")
+_KINDS = (".json", ".csv", ".md", ".parquet", ".html")
 
 
 def compare(
@@ -126,16 +126,9 @@ def compare(
             show_default="ascending where higher is worse, else descending",
         ),
     ] = None,
-    resamples: Annotated[
-        int, typer.Option(metavar="N", envvar="AFFECTCORE_RESAMPLES", help="Replicates of the bootstrap.")
-    ] = 2000,
-    seed: Annotated[int, typer.Option(metavar="N", envvar="AFFECTCORE_SEED", help="Seed of the bootstrap.")] = 0,
-    confidence: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", envvar="AFFECTCORE_CONFIDENCE", help="Share of the replicates inside an interval."
-        ),
-    ] = 0.95,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    confidence: Confidence = 0.95,
     figures: Annotated[
         Path | None,
         typer.Option(
@@ -145,22 +138,10 @@ def compare(
             show_default="none",
         ),
     ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            "-o",
-            metavar="FILE",
-            envvar="AFFECTCORE_REPORT",
-            help="Also write the result to a file, replacing it: a page with charts (.html), or numbers (.json, .csv, "
-            ".parquet, .md).",
-            show_default="standard output only",
-        ),
-    ] = None,
+    report: Annotated[Path | None, reported(_KINDS)] = None,
 ) -> None:
     """Rank models by their mean scores, with intervals that respect repeated prompts."""
-    if report is not None and report.suffix.lower() not in _ENDINGS:
-        raise UsageError(f"{report}: unknown kind of report; known are {', '.join(_ENDINGS)}")
+    check_report(report, _KINDS)
     give_memory_back()
     from affectcore.comparison import columns
     from affectcore.comparison import compare as run
@@ -208,7 +189,12 @@ def compare(
         thresholds = {} if question is None else question.thresholds
         page = build(result, list(scores), dump=list(dump or ()), thresholds=thresholds, frontier=found)
     if report is not None:
-        _report(report, result, page)
+        if report.suffix.lower() == ".html":
+            from affectcore.report.html import render
+
+            write_whole(report, render(page))
+        else:
+            write_report(result, report, result.with_facets())
     if figures is not None:
         from affectcore.report.figures import write_figures
 
@@ -229,22 +215,3 @@ def compare(
         err().print(f"wrote {report}")
     if gate is not None and gate.failed:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _report(path: Path, result: Any, page: Any) -> None:
-    """Write the result, or the page, in the form that the file's ending names."""
-    ending = path.suffix.lower()
-    if ending == ".parquet":
-        import io
-
-        import pyarrow.parquet as pq
-
-        target = io.BytesIO()
-        pq.write_table(result.with_facets(), target)
-        write_whole(path, target.getvalue())
-    elif ending == ".html":
-        from affectcore.report.html import render
-
-        write_whole(path, render(page))
-    else:
-        write_whole(path, getattr(result, _WRITERS[ending])())

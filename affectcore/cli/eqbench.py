@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from affectcore.cli.console import err, give_memory_back, out
+from affectcore.cli.options import (
+    AnsweredBy,
+    AnswerText,
+    Confidence,
+    Question,
+    Resamples,
+    Seed,
+    check_report,
+    reported,
+    write_report,
+)
 from affectcore.errors import EXIT_PARTIAL, UsageError
+
+_KINDS = (".json", ".csv", ".md", ".parquet")
 
 
 def eqbench(
@@ -30,33 +43,9 @@ def eqbench(
             show_default=False,
         ),
     ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COL",
-            envvar="AFFECTCORE_TEXT",
-            help="Column of a dump that holds the answers.",
-            show_default="answer, text, response, output, ...: the first there is",
-        ),
-    ] = None,
-    question: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COL",
-            envvar="AFFECTCORE_QUESTION",
-            help="Column of a dump with the question's id, as the questions are numbered.",
-            show_default="question_id, qid, item_id, prompt_id, id: the first there is",
-        ),
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COL",
-            envvar="AFFECTCORE_BY",
-            help="Column of a dump that names the models.",
-            show_default="model, model_id, ...: the first there is, else a file is a model",
-        ),
-    ] = None,
+    text: AnswerText = None,
+    question: Question = None,
+    by: AnsweredBy = None,
     iteration: Annotated[
         str | None,
         typer.Option(
@@ -66,32 +55,13 @@ def eqbench(
             show_default="iteration, if there is one",
         ),
     ] = None,
-    resamples: Annotated[
-        int, typer.Option(metavar="N", envvar="AFFECTCORE_RESAMPLES", help="Replicates of the bootstrap.")
-    ] = 2000,
-    seed: Annotated[int, typer.Option(metavar="N", envvar="AFFECTCORE_SEED", help="Seed of the bootstrap.")] = 0,
-    confidence: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", envvar="AFFECTCORE_CONFIDENCE", help="Share of the replicates inside an interval."
-        ),
-    ] = 0.95,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            "-o",
-            metavar="FILE",
-            envvar="AFFECTCORE_REPORT",
-            help="Also write the result to a .json, .csv, .md or .parquet file, replacing it.",
-            show_default="standard output only",
-        ),
-    ] = None,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    confidence: Confidence = 0.95,
+    report: Annotated[Path | None, reported(_KINDS)] = None,
 ) -> None:
     """Score answers to EQ-Bench v2: predictions of what people in a dialogue feel, and how much."""
-    from affectcore.exams import check_report, write
-
-    check_report(report)
+    check_report(report, _KINDS)
     if questions is None:
         raise UsageError(
             "the reference answers are needed: --questions eq_bench_v2_questions_171.json, from the folder data of "
@@ -112,7 +82,7 @@ def eqbench(
         confidence=confidence,
     )
     if report is not None:
-        write(result, report)
+        write_report(result, report, result.table)
     out().print(result.to_rich())
     if report is not None:
         err().print(f"wrote {report}")

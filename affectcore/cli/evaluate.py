@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from affectcore.cli.console import err, give_memory_back, out, write_whole
+from affectcore.cli.console import err, give_memory_back, out
+from affectcore.cli.options import Resamples, Seed, check_report, reported, write_report
 from affectcore.cli.train import check_numbers
-from affectcore.errors import EXIT_PARTIAL, UsageError
+from affectcore.errors import EXIT_PARTIAL
 
-_WRITERS = {".json": "to_json", ".md": "to_markdown"}
+_KINDS = (".json", ".md")
 
 
 def evaluate(
@@ -84,25 +85,12 @@ def evaluate(
             show_default="a comma",
         ),
     ] = None,
-    resamples: Annotated[
-        int, typer.Option(metavar="N", envvar="AFFECTCORE_RESAMPLES", help="Replicates of the bootstrap.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option(metavar="N", envvar="AFFECTCORE_SEED", help="Seed of the bootstrap.")] = 0,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            "-o",
-            metavar="FILE",
-            envvar="AFFECTCORE_REPORT",
-            help="Also write the report to a .json or .md file, replacing it.",
-            show_default="standard output only",
-        ),
-    ] = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    report: Annotated[Path | None, reported(_KINDS)] = None,
 ) -> None:
     """Judge a head on labelled texts: figures with intervals, and how well its probabilities are calibrated."""
-    if report is not None and report.suffix.lower() not in _WRITERS:
-        raise UsageError(f"{report}: unknown kind of report; known are {', '.join(_WRITERS)}")
+    check_report(report, _KINDS)
     check_numbers(seed, resamples)
     give_memory_back()
     from affectcore.training.fit_head import evaluate_head
@@ -120,7 +108,7 @@ def evaluate(
         seed=seed,
     )
     if report is not None:
-        write_whole(report, getattr(result, _WRITERS[report.suffix.lower()])())
+        write_report(result, report)
     out().print(result.to_rich())
     if report is not None:
         err().print(f"wrote {report}")

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from affectcore.cli.console import err, give_memory_back, out
+from affectcore.cli.options import (
+    AnsweredBy,
+    AnswerText,
+    Confidence,
+    Question,
+    Resamples,
+    Seed,
+    check_report,
+    reported,
+    write_report,
+)
 from affectcore.errors import EXIT_PARTIAL
+
+_KINDS = (".json", ".csv", ".md", ".parquet")
 
 
 def quiz(
@@ -29,33 +42,9 @@ def quiz(
             show_default=False,
         ),
     ],
-    text: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COL",
-            envvar="AFFECTCORE_TEXT",
-            help="Column that holds the answers, letters or free text.",
-            show_default="answer, text, response, output, ...: the first there is",
-        ),
-    ] = None,
-    question: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COL",
-            envvar="AFFECTCORE_QUESTION",
-            help="Column with the question's id, as in the key.",
-            show_default="question_id, qid, item_id, prompt_id, id: the first there is",
-        ),
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COL",
-            envvar="AFFECTCORE_BY",
-            help="Column that names the models.",
-            show_default="model, model_id, ...: the first there is, else a file is a model",
-        ),
-    ] = None,
+    text: AnswerText = None,
+    question: Question = None,
+    by: AnsweredBy = None,
     confidence_column: Annotated[
         str | None,
         typer.Option(
@@ -77,29 +66,13 @@ def quiz(
     baseline_name: Annotated[
         str, typer.Option(metavar="NAME", envvar="AFFECTCORE_BASELINE_NAME", help="Whose the baseline is.")
     ] = "baseline",
-    resamples: Annotated[
-        int, typer.Option(metavar="N", envvar="AFFECTCORE_RESAMPLES", help="Replicates of the bootstrap.")
-    ] = 2000,
-    seed: Annotated[int, typer.Option(metavar="N", envvar="AFFECTCORE_SEED", help="Seed of the bootstrap.")] = 0,
-    confidence: Annotated[
-        float, typer.Option(metavar="SHARE", envvar="AFFECTCORE_CONFIDENCE", help="Coverage of intervals.")
-    ] = 0.95,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            "-o",
-            metavar="FILE",
-            envvar="AFFECTCORE_REPORT",
-            help="Also write the result to a .json, .csv, .md or .parquet file, replacing it.",
-            show_default="standard output only",
-        ),
-    ] = None,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    confidence: Confidence = 0.95,
+    report: Annotated[Path | None, reported(_KINDS)] = None,
 ) -> None:
     """Score answers to a multiple-choice test, against a stated baseline if there is one."""
-    from affectcore.exams import check_report, write
-
-    check_report(report)
+    check_report(report, _KINDS)
     give_memory_back()
     from affectcore.exams.quiz import score
 
@@ -117,7 +90,7 @@ def quiz(
         confidence=confidence,
     )
     if report is not None:
-        write(result, report)
+        write_report(result, report, result.table)
     out().print(result.to_rich())
     if report is not None:
         err().print(f"wrote {report}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from affectcore.cli.console import err, give_memory_back, hint, out
+from affectcore.cli.options import Resamples
 from affectcore.errors import EXIT_PARTIAL, UsageError
 
 
@@ -129,9 +130,7 @@ def train(
             show_default="not stated",
         ),
     ] = "",
-    resamples: Annotated[
-        int, typer.Option(metavar="N", envvar="AFFECTCORE_RESAMPLES", help="Replicates of the bootstrap.")
-    ] = 1000,
+    resamples: Resamples = 1000,
     seed: Annotated[
         int, typer.Option(metavar="N", envvar="AFFECTCORE_SEED", help="Seed of the split, folds and bootstrap.")
     ] = 0,

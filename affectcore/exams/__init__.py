@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from affectcore.io.formats.base import Problem, Source
 
 __all__ = [
-    "FORMATS",
     "QUESTION_COLUMNS",
     "Ranking",
-    "check_report",
     "counted",
     "listed",
     "name_of",
@@ -36,14 +34,10 @@ __all__ = [
     "read_records",
     "spoken",
     "unread",
-    "write",
 ]
 
 QUESTION_COLUMNS = ("question_id", "qid", "item_id", "prompt_id", "id")
 """Columns that are likely to name the question of an answer, most likely first."""
-
-FORMATS = (".json", ".csv", ".md", ".parquet")
-"""Extensions of the files that `write` writes."""
 
 _LISTED = 5
 _GAP = 2
@@ -161,43 +155,6 @@ class Ranking:
         target = io.StringIO()
         Console(file=target, width=100, color_system=None, markup=False, highlight=False).print(self)
         return "\n".join(line.rstrip() for line in target.getvalue().splitlines())
-
-
-def check_report(path: Path | None) -> None:
-    """Refuse a path that `write` has no format for.
-
-    Raises
-    ------
-    UsageError
-        The extension is not one of `FORMATS`.
-    """
-    if path is not None and path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: unknown kind of report; known are {', '.join(FORMATS)}")
-
-
-def write(result: Ranking, path: Path) -> None:
-    """Write a result to a .json, .csv, .md or .parquet file, replacing it.
-
-    Raises
-    ------
-    UsageError
-        The extension is another.
-    OutputError
-        The file cannot be written.
-    """
-    check_report(path)
-    from affectcore.cli.console import write_whole
-
-    kind = path.suffix.lower()
-    if kind == ".parquet":
-        import pyarrow.parquet as pq
-
-        target = io.BytesIO()
-        pq.write_table(result.table, target)
-        write_whole(path, target.getvalue())
-        return
-    text = {".json": result.to_json, ".csv": result.to_csv, ".md": result.to_markdown}[kind]()
-    write_whole(path, text.encode())
 
 
 def unread(problems: Sequence[Problem]) -> list[str]:
