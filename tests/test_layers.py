@@ -57,6 +57,17 @@ def test_imports_point_downwards() -> None:
     assert wrong == []
 
 
+def test_the_engine_does_not_know_the_command_line() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path, package, _ in sources()
+        if "cli" not in path.parts and path.name != "__main__.py"
+        for name in imports(path, package)
+        if name.startswith("affectcore.cli")
+    ]
+    assert wrong == []
+
+
 def test_kernels_know_neither_arrow_nor_files() -> None:
     banned = {"pyarrow", "json", "pathlib", "os.path", "rich", "typer"}
     wrong = [

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affectcore.errors import OutputError
+from affectcore.settings import MODEL_COLUMNS
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-MODEL_COLUMNS = ("model", "model_id", "model_name", "generator", "system", "engine")
-"""Columns that are likely to name the model that wrote a document, most likely first."""
 
 _LOG_SECONDS = 60.0
 

@@ -41,6 +41,7 @@ from affectcore.exams import (
     spoken,
     unread,
 )
+from affectcore.settings import MODEL_COLUMNS
 from affectcore.stats.bootstrap import check_settings, cluster_bootstrap, expanded_interval, rank_interval, ranks
 
 if TYPE_CHECKING:
@@ -322,7 +323,6 @@ def read_answers(
     InputError
         A file cannot be read, or is a .json file that holds no answers to EQ-Bench v2.
     """
-    from affectcore.cli.console import MODEL_COLUMNS
     from affectcore.io.readers import Source, discover
 
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)

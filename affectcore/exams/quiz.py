@@ -32,6 +32,7 @@ from affectcore.exams import (
     spoken,
     unread,
 )
+from affectcore.settings import MODEL_COLUMNS
 from affectcore.stats.bootstrap import check_settings, cluster_bootstrap, expanded_interval, ranks
 from affectcore.stats.paired import holm, sign_flip
 from affectcore.stats.rates import wilson
@@ -447,7 +448,6 @@ def read_answers(
     InputError
         A file cannot be read.
     """
-    from affectcore.cli.console import MODEL_COLUMNS
     from affectcore.io.readers import discover
 
     columns: dict[str, tuple[str | None, Sequence[str]]] = {
