@@ -216,6 +216,31 @@ class Comparison:
 
         return markdown(self)
 
+    def to_html(self, scores: Any = None, **options: Any) -> str:
+        """Return a page with charts that needs no network: of the comparison, and of the scores it was made from.
+
+        Parameters
+        ----------
+        scores
+            As they were given to `compare`: adds what only they tell (turns, distributions, texts, ...).
+        options
+            As for `affectcore.report.build.build`: `dump`, `thresholds`, `frontier`, `title`.
+
+        Raises
+        ------
+        UsageError
+            If the extra `report` is not installed.
+        InputError
+            If a file is missing or cannot be read.
+        """
+        from affectcore.report.html import Report, render
+
+        if scores is None:
+            return render(Report(title=options.get("title") or f"{self.metrics[0]} by {self.by}", comparison=self))
+        from affectcore.report.build import build
+
+        return render(build(self, scores, **options))
+
     def __str__(self) -> str:
         """Return the leaderboard as plain text, 80 columns wide."""
         from affectcore.report.table import plain

@@ -58,9 +58,7 @@ def build(
     """
     source = open_scores(scores)
     columns = source.types
-    metrics = [m for m in result.metrics if m in columns]
-    if not metrics:
-        raise UsageError("a report needs a metric that is a column of the scores")
+    metrics = list(result.metrics)
     limits = {m: t for m, t in (thresholds or {"distress": 0.5, "refusal": 0.5}).items() if m in columns}
     found: dict[str, Any] = {}
     notes: list[str] = []

@@ -323,3 +323,18 @@ def test_missing_extra_says_what_to_install(report: Report, module: str, monkeyp
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match=r"pip install 'affectcore\[report\]'"):
         render(report)
+
+
+def test_a_comparison_is_a_page_of_its_own_and_more_with_its_scores() -> None:
+    rows = [
+        {"model": m, "conversation_id": f"c{c}", "turn": t, "distress": 0.1 * t + 0.2 * (m == "b"), "text": "So be it."}
+        for m in "ab"
+        for c in range(5)
+        for t in range(3)
+    ]
+    scores = pa.Table.from_pylist(rows)
+    result = compare(scores, metrics=["distress", "distress>=0.2"])
+    alone, whole = result.to_html(), result.to_html(scores)
+    for page, turns in ((alone, False), (whole, True)):
+        assert "distress by model" in page
+        assert ("Does it drift" in page) == turns
