@@ -36,7 +36,7 @@ def _ratio(both, var_a, var_b, pairs):
     return tl.where(enough, both / tl.sqrt(tl.where(enough, var_a * var_b, 1.0)), float("nan"))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])  # 1 would become a Python number
 def _dynamics_kernel(values, offsets, out, counts, n, k, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     s = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)

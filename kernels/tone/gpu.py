@@ -313,8 +313,13 @@ def _reduce_kernel(
                 if after_but:
                     tl.store(sentiments + i, value * AFTER_BUT)
                 elif (tl.load(role + tl.load(ids + i)) >> NAME_SHIFT) == BUT:
-                    for k in range(sentence, i):
-                        tl.store(sentiments + k, tl.load(sentiments + k) * BEFORE_BUT)
+                    for at in range(sentence, i, WORDS):
+                        k = at + tl.arange(0, WORDS)
+                        # The first half is always true. Without it Triton 3.6 drops `sentence`: it overlooks that the
+                        # bounds of a loop are a use.
+                        before = (k >= sentence) & (k < i)
+                        earlier = tl.load(sentiments + k, mask=before, other=0.0)
+                        tl.store(sentiments + k, earlier * BEFORE_BUT, mask=before)
                     after_but = True
                 if (flag & ENDS_SENTENCE) != 0:
                     sentence = i + 1

@@ -239,7 +239,7 @@ def _mix(h, x):
     return h ^ (h >> 32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slot_mask"])
 def _cut_kernel(
     values,
     starts,

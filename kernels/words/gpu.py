@@ -257,7 +257,7 @@ def _bounds_kernel(values, offsets, page, data, word_offsets, starts, ends, BLOC
         w += tl.sum(begins.to(tl.int32), 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slot_mask", "bucket_shift"])
 def _describe_kernel(
     values,
     starts,
