@@ -1,4 +1,4 @@
-"""From Arrow arrays of text to ragged bytes, without a copy, and to blocks that fit a core's cache."""
+"""From Arrow arrays of text to ragged bytes, without a copy, and to blocks that suit a backend."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from affectcore.errors import UsageError
 
-# Text that one call of the kernels works on: its word stream stays in a core's cache.
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = {"numba": 1 << 20, "reference": 1 << 20, "triton": 32 << 20}
+"""Text that one call of the kernels works on: on a CPU its word stream stays in a core's cache; it fills a GPU."""
 _MOST_BYTES = 2**31 - 1
 
 
@@ -43,11 +43,11 @@ def ragged(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return values, offsets
 
 
-def blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cut documents into runs of about a mebibyte; a longer document is a run of its own."""
+def blocks(offsets: np.ndarray, backend: str = "numba") -> Iterator[tuple[int, int]]:
+    """Cut documents into runs of about `BLOCK_BYTES`; a longer document is a run of its own."""
     begin, n = 0, len(offsets) - 1
     while begin < n:
-        end = int(np.searchsorted(offsets, offsets[begin] + BLOCK_BYTES, side="right")) - 1
+        end = int(np.searchsorted(offsets, offsets[begin] + BLOCK_BYTES[backend], side="right")) - 1
         end = min(max(end, begin + 1), n)
         yield begin, end
         begin = end

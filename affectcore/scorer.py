@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from affectcore._version import __version__
-from affectcore.arrow import blocks, check_text, ragged
+from affectcore.arrow import BLOCK_BYTES, blocks, check_text, ragged
 from affectcore.errors import TextError, UsageError
 from affectcore.kernels import dispatch
 from affectcore.metrics import context, distress, lexical, registry
@@ -166,7 +166,8 @@ class Scorer:
         # finite.
         self._nullable = {*self._logits, *(m.name for m in self.metrics if m.needs_model), *self._context}
         self._owed = {m.name for m in self.metrics if m.name in of_heads or m.group in TAXONOMIES} | set(hidden)
-        self.batch_bytes = self._model.batch_bytes if self._model and self.backend != "triton" else 8 << 20
+        own = self._model.batch_bytes if self._model else 8 << 20
+        self.batch_bytes = BLOCK_BYTES["triton"] if self.backend == "triton" else own
         self._needs_model = bool(self._logits or hidden) or any(m.needs_model for m in self.metrics)
         scores = [
             *(pa.field(m.name, pa.float32() if m.dtype == "float32" else pa.int32()) for m in self.metrics),
@@ -426,8 +427,9 @@ class Scorer:
         `owner` numbers the text of the caller's that each text belongs to, for messages.
         """
         values, offsets = ragged(texts)
+        cuts = list(blocks(offsets, self.backend))
         run = pool.map if pool else map
-        parts = list(run(lambda cut: self._score_block(values, offsets[cut[0] : cut[1] + 1]), blocks(offsets)))
+        parts = list(run(lambda cut: self._score_block(values, offsets[cut[0] : cut[1] + 1]), cuts))
         whole: dict[str, Any] = {}
         if self._needs_model and self._model.deals and len(texts):
             rates = {name: np.concatenate([part[name] for part in parts]) for name in self._rates}
@@ -450,7 +452,7 @@ class Scorer:
         }
         if self.unit != "segment":
             return columns, None
-        parents = [np.repeat(np.arange(begin, end), part["n"]) for (begin, end), part in zip(blocks(offsets), parts)]
+        parents = [np.repeat(np.arange(begin, end), part["n"]) for (begin, end), part in zip(cuts, parts)]
         return columns, np.concatenate(parents or [np.empty(0, np.int64)])
 
     def score(self, texts: Any, *, text: str | None = None, conversation: str | None = None) -> pa.Table:

@@ -251,7 +251,7 @@ def test_scores_do_not_depend_on_batching(rows: list[bytes | None], data: st.Dat
     bounds = list(zip([0, *cuts], [*cuts, len(rows)]))
     parts = pa.chunked_array([array.slice(a, b - a) for a, b in bounds], array.type)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrow, "BLOCK_BYTES", block)
+        patch.setitem(arrow.BLOCK_BYTES, "numba", block)
         found = ac.Scorer(threads=data.draw(st.integers(1, 4))).score(parts)
     assert found.combine_chunks().equals(pa.Table.from_batches([whole]).combine_chunks())
 

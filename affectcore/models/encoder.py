@@ -23,8 +23,8 @@ from affectcore.settings import usable_cores
 Long = Literal["segment", "window", "truncate", "error"]
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 LONG: tuple[str, ...] = get_args(Long)
-BUDGET = {"numba": 512, "reference": 512, "triton": 16384}
-"""Tokens in a bundle, at most: on a CPU what its caches hold, on a GPU what fills it."""
+BUDGET = {"numba": 512, "reference": 512, "triton": 65536}
+"""Tokens in a bundle, at most: on a CPU what its caches hold; on a GPU enough to outlast their launches."""
 SHARES = 16
 """Bundles that a call is dealt into at least, where they would not be tiny, so that threads end at about one time."""
 SMALLEST = 64
@@ -299,7 +299,7 @@ class Encoder(Model):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Tokenize units, a block of text after the other: text takes more room as tokens."""
         encode = self.parts.tokenizer.encode
-        parts = [encode(values, bounds[a : b + 1], backend, trim=trim) for a, b in blocks(bounds)]
+        parts = [encode(values, bounds[a : b + 1], backend, trim=trim) for a, b in blocks(bounds, backend)]
         ids = np.concatenate([ids for ids, _ in parts] or [np.empty(0, np.int32)])
         counts = np.concatenate([np.diff(cuts) for _, cuts in parts] or [np.empty(0, np.int64)])
         return ids, np.concatenate([[0], np.cumsum(counts)])
@@ -418,5 +418,5 @@ class Encoder(Model):
     def _scored(self, texts: pa.Array, backend: str, threads: int | None = None) -> Iterator[tuple[int, int, Scored]]:
         values, offsets = ragged(texts)
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
-            for begin, end in blocks(offsets):
+            for begin, end in blocks(offsets, backend):
                 yield begin, end, self.score(values, offsets[begin : end + 1], backend=backend, pool=pool)

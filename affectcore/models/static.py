@@ -121,7 +121,7 @@ class Static(Model):
         logits = np.empty((len(cuts) - 1, tables.heads.bias.shape[0]), np.float32)
         n_tokens = np.empty(len(cuts) - 1, np.int64)
         # One document can be a hundred times as long as a block: its tokens need not all be there at once.
-        for begin, end in blocks(cuts):
+        for begin, end in blocks(cuts, backend):
             tokens = wordpiece.wordpiece(
                 values, found.offsets[begin : end + 1], tables.tokenizer, special=False, backend=backend
             )
@@ -139,7 +139,7 @@ class Static(Model):
         whole = self.with_heads([head], self.name, self.content_hash)
         values, offsets = ragged(texts)
         out = np.zeros((len(texts), self.width), np.float32)
-        for begin, end in blocks(offsets):
+        for begin, end in blocks(offsets, backend):
             scored = whole.score(values, offsets[begin : end + 1], backend=backend)
             mean = activations.aggregate(scored.logits, scored.first, weights(scored), backend="numba")
             out[begin:end] = np.nan_to_num(mean)
@@ -154,7 +154,7 @@ class Static(Model):
         model = self if heads is None else self.with_heads(heads, self.name, self.content_hash)
         values, offsets = ragged(texts)
         parts: dict[str, list[np.ndarray]] = {head.name: [] for head in model.heads}
-        for begin, end in blocks(offsets):
+        for begin, end in blocks(offsets, backend):
             scored = model.score(values, offsets[begin : end + 1], backend=backend)
             for head, (_, activated) in zip(model.heads, scores(model.heads, scored, backend="numba")):
                 parts[head.name].append(activated)

@@ -318,7 +318,7 @@ def test_scores_depend_on_the_text_alone(name: str, precision: str, monkeypatch:
         for budget in (1, 100, 5000):
             monkeypatch.setitem(module.BUDGET, "numba", budget)
             assert score(path, texts, threads=3, **settings).equals(wanted)
-        monkeypatch.setattr(arrow, "BLOCK_BYTES", 300)
+        monkeypatch.setitem(arrow.BLOCK_BYTES, "numba", 300)
         assert score(path, texts, **settings).equals(wanted)
         monkeypatch.undo()
 

@@ -131,7 +131,7 @@ def test_scores_do_not_depend_on_batching(rows: list[bytes | None], data: st.Dat
     whole = ac.Scorer(unit=unit, logits=True, threads=1).score(array)
     block = data.draw(st.sampled_from([1, 7, 64, 1000]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrow, "BLOCK_BYTES", block)
+        patch.setitem(arrow.BLOCK_BYTES, "numba", block)
         found = ac.Scorer(unit=unit, logits=True, threads=data.draw(st.integers(1, 3))).score(array)
     assert found.combine_chunks().equals(whole.combine_chunks())
 
