@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from affectcore.kernels import encoder
@@ -16,9 +17,8 @@ from affectcore.kernels.dispatch import fetch, place
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
-    names = ("roofline", "gpu")
-    yield tuple(__import__(name) for name in names)
-    for name in names:
+    yield tuple(__import__(name) for name in ("roofline", "gpu"))
+    for name in ("roofline", "gpu", "corpus", "setups"):
         sys.modules.pop(name, None)
 
 
@@ -84,6 +84,24 @@ def test_what_would_be_timed_runs(scripts: Any) -> None:
     assert results["head"].shape == (len(packed[2]) - 1, 5)
     assert np.isfinite(fetch(results["forward"])).all()
     assert gpu.compare(shape, "fp32") < 1e-4
+
+
+def test_ops_on_texts_are_compared(scripts: Any) -> None:
+    gpu = scripts[1]
+    texts = pa.array(["I am so happy! Not bad at all.", "", "Sad, but true."], pa.large_string())
+    ops = gpu.text_ops()
+    assert len(ops) >= 19
+    for name, setup in ops.items():
+        said = gpu.agreement(setup(texts, "triton")(), setup(texts, "numba")())
+        assert said == "equal" or float(said.removeprefix("within ")) < 1e-3, name
+
+
+def test_agreement(scripts: Any) -> None:
+    agreement = scripts[1].agreement
+    counts, scores = np.array([1, 2]), np.array([0.5, np.nan], np.float32)
+    assert agreement([(counts, scores)], [(counts, scores.copy())]) == "equal"
+    assert agreement([(counts, scores + np.float32(0.25))], [(counts, scores)]) == "within 0.2"
+    assert agreement([(counts + 1, scores)], [(counts, scores)]) == "NOT EQUAL"
 
 
 def test_without_a_gpu_the_script_says_so(
