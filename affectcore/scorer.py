@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from io import IOBase
@@ -479,6 +480,8 @@ class Scorer:
         ------
         UsageError
             If the source is not understood, or has no such column.
+        InputError
+            If there are turns, but none of a role that is scored.
         """
         source = _source(texts)
         if isinstance(source, pa.ChunkedArray):
@@ -486,10 +489,12 @@ class Scorer:
                 if column is not None:
                     raise UsageError(f"{name}={column!r} names a column, but an array was given")
             with ThreadPoolExecutor(self.threads) as pool:
-                batches = [self.score_units(chunk, pool)[0] for chunk in source.chunks]
+                chunks = self._voiced(((None, chunk) for chunk in source.chunks), "array")
+                batches = [self.score_units(said, pool)[0] for _, said in chunks]
             return pa.Table.from_batches(batches, self.schema)
         schema, rows = self._rows(source, text, conversation)
         with ThreadPoolExecutor(self.threads) as pool:
+            rows = self._voiced(rows, "table")
             batches = [self._join(kept, schema, *self.score_units(said, pool)) for kept, said in rows]
         return pa.Table.from_batches(batches, schema)
 
@@ -511,15 +516,41 @@ class Scorer:
         ------
         pyarrow.RecordBatch
             The columns of each batch without the text, then the score columns.
+
+        Raises
+        ------
+        UsageError, InputError
+            As `score` does; that no turn is of a role that is scored, at the end.
         """
         source = _source(reader)
         if isinstance(source, pa.ChunkedArray):
-            for chunk in source.chunks:
-                yield self.score_array(chunk)
+            for _, said in self._voiced(((None, chunk) for chunk in source.chunks), "array"):
+                yield self.score_units(said)[0]
             return
         schema, rows = self._rows(source, text, conversation)
-        for kept, said in rows:
+        for kept, said in self._voiced(rows, "table"):
             yield self._join(kept, schema, *self.score_units(said))
+
+    def _voiced(self, rows: Iterator[tuple[Any, Any]], what: str) -> Iterator[tuple[Any, Any]]:
+        """Pass rows on; raise at their end where there were turns, but none of a role that is scored."""
+        if self.unit not in ("turn", "conversation") or self.roles == "all":
+            yield from rows
+            return
+        from affectcore.io.formats import conversations
+        from affectcore.io.formats.texts import is_chat
+
+        others: Counter[str | None] = Counter()  # turns of other roles, up to the first that is scored
+        voiced = False
+        for kept, said in rows:
+            if isinstance(said, pa.Array) and is_chat(said.type):
+                said = conversations.turns(said)
+            if not voiced:
+                role = None if isinstance(said, pa.Array) else said.role
+                voiced = role is None or bool(said.has_role(self.roles).any())
+                others.update({} if voiced or role is None else conversations.spoken(role))
+            yield kept, said
+        if others and not voiced:
+            raise conversations.unvoiced(what, self.roles, others)
 
     def _rows(
         self, source: Any, text: str | None, conversation: str | None
@@ -751,6 +782,10 @@ def _source(texts: Any) -> Any:
             return pa.chunked_array(texts)
     if hasattr(texts, "__arrow_c_array__"):
         return pa.chunked_array([pa.array(texts)])
+    if hasattr(texts, "__dataframe__"):  # going through it would give the names of its columns
+        raise UsageError(
+            "a data frame without the Arrow interface, which pandas has since 2.2: give pyarrow.Table.from_pandas(...)"
+        )
     if isinstance(texts, Iterable) and not isinstance(texts, (Mapping, Set, IOBase)):
         return pa.chunked_array([_encode(texts)])
     raise UsageError(

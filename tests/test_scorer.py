@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,15 @@ def test_settings_are_checked_at_once(settings: dict[str, Any], message: str) ->
         ac.Scorer(**settings)
 
 
+class OldFrame:
+    """A data frame of pandas before 2.2."""
+
+    def __dataframe__(self) -> None: ...
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["text", "id"])
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -190,6 +199,7 @@ def test_settings_are_checked_at_once(settings: dict[str, Any], message: str) ->
         (object(), "cannot read texts"),
         ({"text": ["x"]}, "makes a table"),
         ({"x", "y"}, "cannot read texts"),
+        (OldFrame(), "without the Arrow interface"),
         (pa.table([["x"], [1], [2]], names=["text", "id", "id"]), "two columns of one name"),
     ],
 )

@@ -99,6 +99,22 @@ def test_roles() -> None:
     assert [(r["turn"], r["role"]) for r in everybody if r["id"] == 6] == [(0, None)]
 
 
+@pytest.mark.parametrize("unit", ["turn", "conversation"])
+def test_turns_of_other_roles_only_are_an_error_as_in_files(unit: str) -> None:
+    chats = pa.array([[{"role": "alice", "content": "Hi."}, {"role": "user", "content": "Yes?"}]] * 2)
+    rows = pa.table({"conversation_id": [1, 1], "role": ["user", "user"], "text": ["a", "b"]})
+    said = r"no turn is the assistant's; the roles and their turns are: .*'user' \(2\) .*--roles user"
+    for source in (chats, pa.table({"messages": chats}), rows):
+        with pytest.raises(InputError, match=said):
+            ac.Scorer("none", unit=unit).score(source)
+        with pytest.raises(InputError, match=said):
+            list(ac.Scorer("none", unit=unit).stream(source))
+        assert ac.Scorer("none", unit=unit, roles="user").score(source).num_rows > 0
+    one = pa.table({"messages": pa.array([chats[0].as_py(), [{"role": "gpt", "content": "Hi."}]])})
+    assert ac.Scorer("none", unit="turn").score(one).num_rows == 1
+    assert ac.Scorer("none", unit="turn").score(one.slice(0, 0)).num_rows == 0
+
+
 def test_parts_of_turns() -> None:
     both = scored(table(), unit="turn", parts="both")
     assert [(r["id"], r["turn"], r["part"]) for r in both] == [
@@ -456,6 +472,11 @@ MESSAGE = st.fixed_dictionaries(
 def test_any_conversation(chats: list[Any]) -> None:
     kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     source = pa.table({"id": pa.array(range(len(chats)), pa.int64()), "messages": pa.array(chats, kind)})
+    roles = {m["role"] for chat in chats for m in chat or []}
+    if roles and "assistant" not in roles:
+        with pytest.raises(InputError, match="no turn is the assistant's"):
+            scored(source, unit="turn")
+        return
     turns = scored(source, unit="turn", parts="whole")
     said = [
         (i, k, m["content"])

@@ -22,7 +22,10 @@ def out() -> Console:
     """Return the console for data: standard output."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if console.width < 1:  # COLUMNS=0, from terminals that do not know their size
+        console.width = 80
+    return console
 
 
 def err() -> Console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,7 +72,7 @@ def _read(text: str | None, file: Path | None) -> str:
     if (text is None) == (file is None):
         raise UsageError("give either a text or --file, and - for standard input")
     if text is not None and text != "-":
-        return text
+        return os.fsencode(text).decode("utf-8", "replace")
     if text == "-" or str(file) == "-":
         return sys.stdin.buffer.read().decode("utf-8", "replace")
     assert file is not None

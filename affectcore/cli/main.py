@@ -144,9 +144,14 @@ def _command(arguments: list[str]) -> str | None:
 
 
 def _say(message: str, remedy: str = "") -> None:
-    typer.echo(message if message == "interrupted" else f"error: {message}", err=True)
+    typer.echo(message if message == "interrupted" else f"error: {_line(message)}", err=True)
     if remedy:
-        typer.echo(f"hint: {remedy}", err=True)
+        typer.echo(f"hint: {_line(remedy)}", err=True)
+
+
+def _line(text: str) -> str:
+    """Return a text as one line; names in it, of columns or models, must not steer the terminal."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 if __name__ == "__main__":

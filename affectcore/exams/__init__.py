@@ -299,6 +299,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(path, f"cannot open it: {error.strerror}", "check the path and its permissions") from error
     except UnicodeDecodeError as error:
         raise InputError(path, "not UTF-8 text", "convert it to UTF-8") from error
+    except RecursionError as error:
+        raise InputError(path, "not JSON: its objects and lists are too deep", "correct it") from error
     except csv.Error as error:
         raise InputError(path, f"not a readable CSV file: {error}", "correct the row, or give JSON") from error
 

@@ -11,17 +11,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from affectcore.errors import OutputError
+from affectcore.errors import InputError, OutputError
 from affectcore.io.writers import writing
 
 __all__ = ["Manifest", "Part", "config_hash", "fingerprint"]
 
 _VERSION = 1
+_TOLD = 5  # differences of settings that are named
 
 
 def fingerprint(path: Path) -> str:
     """Return what tells a file from a changed one, ``"<size>-<mtime_ns>"``."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as exc:
+        raise InputError(path, f"cannot open it: {exc.strerror}", "check the path and its permissions") from exc
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -179,8 +183,10 @@ class Manifest:
             for name in sorted({*then, *now})
             if then.get(name, missing) != now.get(name, missing)
         ]
+        differences.sort(key=lambda told: told.startswith("scorer.metrics."))  # another model has dozens of them
+        more = f"; and {len(differences) - _TOLD:,} more" if len(differences) > _TOLD else ""
         raise OutputError(
-            f"{self.output} holds scores of other settings: {'; '.join(differences)}."
+            f"{self.output} holds scores of other settings: {'; '.join(differences[:_TOLD])}{more}."
             " Use the same settings, pass --overwrite to score afresh, or write to another place"
         )
 

@@ -70,6 +70,8 @@ def discover(inputs: str | Path | Sequence[str | Path], format: str = "auto") ->
         raise UsageError("no input given")
     sources: dict[str, Source] = {}
     for item in given:
+        if not str(item):  # as a path it would be the current folder
+            raise UsageError("the name of an input is empty")
         try:
             found = list(_expand(str(item), format))
         except OSError as exc:
@@ -131,6 +133,8 @@ def open_reader(
         raise UsageError(f"batch_bytes must be at least 1, not {batch_bytes}")
     if conversation is not None and view in ("text", "messages"):
         raise UsageError("--conversation joins rows to conversations: it needs --unit turn or conversation")
+    if not _is_utf8(source.path):
+        raise InputError(source.path, "its name is not UTF-8, and Arrow opens no other files", "rename it")
     try:
         source.path.stat()
     except OSError as exc:
@@ -160,6 +164,10 @@ def open_reader(
     if documents and not table.uses:
         return reader
     return TurnTableReader(reader, table)  # type: ignore[return-value]
+
+
+def _is_utf8(path: Path) -> bool:
+    return not any("\udc80" <= c <= "\udcff" for c in str(path))  # how Python writes bytes that are not
 
 
 def _open(source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int, chats: bool) -> Reader:

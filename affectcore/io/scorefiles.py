@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore.errors import AffectcoreError, InputError, UsageError
+from affectcore.io.formats.base import valid_strings
 
 __all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
 
@@ -37,7 +40,11 @@ def as_text(column: Any) -> Any:
     """Return an array as `large_string`: names and ids compare as text, whatever their type."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    return column.cast(pa.large_string())
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowInvalid:  # bytes that are not UTF-8
+        values = [v if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()]
+        return pa.array(values, pa.large_string())
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -86,23 +93,33 @@ class Condition:
     def number(self) -> float:
         """Return the value as a number."""
         try:
-            return float(self.value or "")
+            number = float(self.value or "")
         except ValueError:
+            number = math.nan
+        if math.isnan(number):
             raise UsageError(
                 f"{self.column}{self.operator}{self.value}: {self.value!r} is no number, as {self.column} is"
-            ) from None
+            )
+        return number
 
     def holds(self, column: Any) -> Any:
         """Return for each value of a column whether it meets the condition: bool, never null."""
         if self.value is None:
             return pc.is_null(column)
         if _is_number(column.type):
-            met = _OPERATORS[self.operator](column.cast(pa.float64()), self.number())
+            met = _OPERATORS[self.operator](*self._sides(column))
         elif self.ordered:
             met = _OPERATORS[self.operator](_as_number(column, self), self.number())
         else:
             met = _OPERATORS[self.operator](as_text(column), pa.scalar(self.value, pa.large_string()))
         return pc.fill_null(met, False)
+
+    def _sides(self, column: Any) -> tuple[Any, Any]:
+        number = self.number()
+        if pa.types.is_integer(column.type):
+            with contextlib.suppress(ValueError, OverflowError, pa.ArrowInvalid):
+                return column, pa.scalar(int(self.value or ""), column.type)  # ids that a float64 cannot hold
+        return column.cast(pa.float64(), safe=False), number
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -126,10 +143,13 @@ class Scores:
     mixed: str = ""
     settings: dict[str, Any] = field(default_factory=dict)  # what the first file was scored with, where it says so
     lacking: dict[str, str] = field(default_factory=dict)  # column -> first file without it
+    twice: dict[str, str] = field(default_factory=dict)  # column -> file that has two of that name
 
     def require(self, names: Sequence[str], what: str) -> None:
         """Raise UsageError if a column is missing, naming those there are."""
         for name in names:
+            if name in self.twice:
+                raise UsageError(f"{self.twice[name]} has several columns {name!r} ({what}): rename them")
             if name in self.types and name not in self.lacking:
                 continue
             where = self.lacking.get(name, self.label)
@@ -137,6 +157,11 @@ class Scores:
             hint = f"; did you mean {close[0]!r}" if close and close[0] != name else ""
             there = ", ".join(column for column in self.types if self.lacking.get(column) != where)
             raise UsageError(f"{where} has no column {name!r} ({what}){hint}. The columns are: {there}")
+
+    def _flat(self, names: Sequence[str]) -> None:
+        for name in names:
+            if pa.types.is_nested(kind := self.types[name]):
+                raise UsageError(f"column {name!r} holds {kind}: a column of names, ids or numbers is needed")
 
     def where(self, conditions: Sequence[str | Condition]) -> Scores:
         """Return the rows that meet all conditions.
@@ -151,6 +176,7 @@ class Scores:
             return self
         self.require([c.column for c in parsed], "a condition on rows names it (--where)")
         needed = [c.column for c in parsed]
+        self._flat(needed)
         read = self.batches
 
         def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
@@ -171,6 +197,7 @@ class Scores:
             If there are more than `most`, or the column is missing.
         """
         self.require([column], "its values were asked for")
+        self._flat([column])
         found: set[str | None] = set()
         for batch in self.batches([column], []):
             found.update(pc.unique(as_text(batch[column])).to_pylist())
@@ -210,6 +237,7 @@ def open_scores(scores: Any) -> Scores:
             table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS)
         ),
         settings=_settings(table.schema.metadata),
+        twice={name: "the table" for name in table.column_names if table.column_names.count(name) > 1},
     )
 
 
@@ -217,11 +245,14 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
     files = _find(given)
     types: dict[str, pa.DataType] = {}
     columns_of: list[set[str]] = []
+    twice: dict[str, str] = {}
     settings: dict[bytes, Any] = {}
     mixed: dict[str, None] = {}
     for path in files:
-        schema = _guard(path, partial(_schema, path))
+        schema = _guard(path, partial(_named, path))
         columns_of.append(set(schema.names))
+        if len(columns_of[-1]) < len(schema):
+            twice |= {name: str(path) for name in schema.names if schema.names.count(name) > 1}
         for column in schema:
             types.setdefault(column.name, column.type)
         found = {k: v for k, v in (schema.metadata or {}).items() if k not in (b"ARROW:schema", b"pandas")}
@@ -237,7 +268,8 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
                 yield batch
 
     label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
-    return Scores(label, types, batches, ", ".join(mixed), lacking=lacking, settings=_settings(settings))
+    made = _settings(settings)
+    return Scores(label, types, batches, ", ".join(mixed), lacking=lacking, settings=made, twice=twice)
 
 
 def _settings(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
@@ -257,14 +289,24 @@ def _different_settings(name: bytes, one: bytes, other: bytes) -> list[str]:
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Name what differs between two settings, each with both values."""
-    return [f"{k} ({one.get(k)} and {other.get(k)})" for k in sorted({*one, *other}) if one.get(k) != other.get(k)]
+    """Name what differs between two settings, each with both values; of settings within one, the first three."""
+    told = []
+    for name in sorted({*one, *other}):
+        a, b = one.get(name), other.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping) and a != b:
+            inner = differing(a, b)
+            told.append(f"{name}: {', '.join(inner[:3])}" + (f" and {len(inner) - 3:,} more" if len(inner) > 3 else ""))
+        elif a != b:
+            told.append(f"{name} ({a} and {b})")
+    return told
 
 
 def _find(given: Sequence[str | Path]) -> list[Path]:
     """Return the score files that paths, folders and glob patterns stand for, each once."""
     files: dict[Path, None] = {}
     for item in given:
+        if not str(item):  # as a path it would be the current folder
+            raise UsageError("the name of a score file is empty")
         path = Path(item)
         if path.is_file():
             if path.suffix.lower() not in _FORMATS:
@@ -274,7 +316,7 @@ def _find(given: Sequence[str | Path]) -> list[Path]:
         if path.is_dir():
             found = [path]
         else:
-            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))) if str(item) else []
+            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
             if not found:
                 raise InputError(path, "there is no such file or folder", "check the path")
         inside = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
@@ -298,9 +340,15 @@ def _guard(path: Path, action: Callable[[], Any]) -> Any:
         return action()
     except AffectcoreError:
         raise
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise InputError(path, reason, "is it a complete score file? Score the dump again or leave it out") from error
+
+
+def _named(path: Path) -> pa.Schema:
+    schema = _schema(path)
+    _ = schema.names  # fails where they are not UTF-8
+    return schema
 
 
 def _schema(path: Path) -> pa.Schema:
@@ -338,7 +386,13 @@ def _read(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.Reco
     else:
         with _text_reader(path, kind, (labels, numbers)) as reader:
             for batch in reader:
-                yield batch.select(columns)
+                yield _valid(batch.select(columns)) if kind == "jsonl" else batch.select(columns)
+
+
+def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch with valid UTF-8 in its columns of strings, which pyarrow does not look at in JSON."""
+    columns = [valid_strings(c) if pa.types.is_string(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _ipc(path: Path) -> Any:
@@ -359,6 +413,9 @@ def _text_reader(path: Path, kind: str, wanted: tuple[list[str], list[str]] | No
     """
     labels, numbers = wanted or ([], [])
     if kind == "jsonl":
+        with path.open("rb") as file:  # a first line "null" crashes pyarrow 26
+            if not file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+                raise InputError(path, "its first line is no JSON object", "score the dump again or leave it out")
         import pyarrow.json as pj
 
         parse = pj.ParseOptions()

@@ -47,6 +47,8 @@ def is_file_output(path: str | Path) -> bool:
         The extension is one of a file, but of a format that is not written.
     """
     suffix = Path(path).suffix.lower()
+    if any("\udc80" <= c <= "\udcff" for c in str(path)):  # how Python writes bytes that are not UTF-8
+        raise UsageError("the name of the output is not UTF-8, and Arrow writes no other files")
     if str(path) == "-":
         raise UsageError("scores are not written to standard output; name a file or a folder")
     if suffix in EXTENSIONS:
@@ -109,7 +111,7 @@ def writing(path: str | Path) -> Iterator[None]:
             reason = "the disk is full, or a size limit is reached; free some space, or write elsewhere"
         elif exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = "no permission to write here; write to another folder"
-        elif exc.errno == errno.ENOTDIR:
+        elif exc.errno in (errno.ENOTDIR, errno.EEXIST):
             reason = "a part of this path is a file, not a folder; write to another folder"
         elif exc.errno == errno.ENOENT:
             reason = "this folder cannot be written to; write to another folder"

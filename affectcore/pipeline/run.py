@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from affectcore.errors import AffectcoreError, InputError, OutputError, TextError, UsageError
-from affectcore.io.formats.texts import ASSISTANT
+from affectcore.io.formats.conversations import spoken, unvoiced
 from affectcore.io.manifest import Manifest, Part, config_hash, fingerprint
 from affectcore.io.readers import Problem, Reader, Source, discover, open_reader, text_bytes
 from affectcore.io.writers import Writer, is_file_output, open_writer, remove_leftovers, writing
@@ -164,6 +163,7 @@ def score_dataset(
         batch_bytes = getattr(scorer, "batch_bytes", 8 << 20)
     if part_bytes is None:
         part_bytes = min(PART_BYTES, BATCHES_IN_PART * getattr(scorer, "batch_bytes", PART_BYTES))
+    keep = [keep] if isinstance(keep, str) else keep
     out = Path(output)
     sources = _without_outputs(discover(inputs, format), out)
     config = {
@@ -269,7 +269,12 @@ class _Run:
         self.skipped: list[Path] = []
 
     def file(self, source: Source, opened: Callable[[Source], Reader]) -> None:
-        start = self._target.start_of(source)
+        try:
+            start = self._target.start_of(source)
+        except InputError as exc:
+            self.n_files += 1
+            self._fail(source, None, [], exc)
+            return
         if start is None:
             self.skipped.append(source.path)
             self._voiced = True
@@ -283,7 +288,11 @@ class _Run:
             self._fail(source, None, [], exc)
             return
         with reader:
-            _check_names(source, reader.schema, self._target.scores)
+            try:
+                _check_names(source, reader.schema, self._target.scores)
+            except UsageError as exc:
+                self._fail(source, None, [], exc)
+                return
             self._target.check(source, reader.schema)
             self.text_columns[reader.text_column] = None
             self._read(source, reader, start)
@@ -309,7 +318,7 @@ class _Run:
                 if not voiced:
                     voiced = texts.role is None or bool(texts.has_role(self._roles).any())
                     self._voiced = self._voiced or voiced
-                    others.update({} if voiced else _count(texts.role))
+                    others.update({} if voiced else spoken(texts.role))
                 turns = len(texts.content) if reader.starts is not None else rows
                 sizes = rows, rows - turns, len(texts), n_bytes, texts.null_count
                 self._push(_Batch(source, reader.schema, kept, *sizes, starts, future))
@@ -319,7 +328,8 @@ class _Run:
             self._fail(source, reader.schema, reader.take_problems(), exc)
             return
         if others and not voiced:
-            self._fail(source, reader.schema, reader.take_problems(), _unvoiced(source, self._roles, others), void=True)
+            lacking = unvoiced(source.path, self._roles, others)
+            self._fail(source, reader.schema, reader.take_problems(), lacking, void=True)
         else:
             self._push(_PartEnd(source, reader.schema, True, False, reader.take_problems()))
 
@@ -411,24 +421,6 @@ class _Run:
         self._queue.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._target.close()
-
-
-def _count(roles: pa.Array) -> dict[str | None, int]:
-    counts = pc.value_counts(roles.cast(pa.large_binary())).to_pylist()
-    return {None if c["values"] is None else c["values"].decode("utf-8", "replace"): c["counts"] for c in counts}
-
-
-def _unvoiced(source: Source, wanted: str, others: Counter[str | None]) -> InputError:
-    """Return what is wrong with an input whose turns are all of other roles."""
-    listed = [f"{'no role' if role is None else repr(role)} ({n:,})" for role, n in others.most_common(8)]
-    more = f" and {len(others) - len(listed):,} more" if len(others) > len(listed) else ""
-    other = "user" if wanted == ASSISTANT else ASSISTANT
-    remedy = f"rename the role that is the {wanted}'s to {wanted!r}"
-    if other in others:
-        remedy += f", or score the {other}'s turns with --roles {other}"
-    return InputError(
-        source.path, f"no turn is the {wanted}'s; the roles and their turns are: {', '.join(listed)}{more}", remedy
-    )
 
 
 def _check_settings(sources: list[Source], scores: pa.Schema, opened: Callable[[Source], Reader]) -> None:
@@ -549,7 +541,6 @@ class _FolderTarget(_Target):
     """A folder of Parquet parts with a manifest."""
 
     def begin(self) -> None:
-        self._stems = _stems(self.sources)
         self._part: dict[str, int] = {}
         self._row: dict[str, int] = {}
         self._marks: dict[str, str] = {}
@@ -568,6 +559,7 @@ class _FolderTarget(_Target):
             self._clear(path)
         manifest = Manifest(path)
         manifest.check(self.config)
+        self._stems = _stems(self.sources, manifest.parts)
         manifest.open(self.config)
         self._manifest = manifest
         # Only now, with the lock held, are they surely nobody's.
@@ -589,8 +581,7 @@ class _FolderTarget(_Target):
     def start_of(self, source: Source) -> int | None:
         assert self._manifest is not None
         stem = self._stems[source.path]
-        with writing(source.path):
-            mark = fingerprint(source.path)
+        mark = fingerprint(source.path)
         done = self._manifest.finished(stem, mark, self.out) if self.resume else []
         for part in done:
             self.outputs.append(self.out / part.output)
@@ -642,7 +633,7 @@ class _FolderTarget(_Target):
         self.outputs.append(writer.path)
         self._manifest.add(
             Part(
-                input=str(end.source.path),
+                input=str(end.source.path.resolve()),
                 stem=stem,
                 fingerprint=self._marks[stem],
                 part=self._part[stem],
@@ -706,10 +697,7 @@ class _FileTarget(_Target):
             remove_leftovers(self.out.parent, re.escape(self.out.name))
 
     def _inputs(self) -> str:
-        marks = []
-        for source in self.sources:
-            with writing(source.path):
-                marks.append(f"{source.path.resolve()}:{fingerprint(source.path)}")
+        marks = [f"{source.path.resolve()}:{fingerprint(source.path)}" for source in self.sources]
         return config_hash({"inputs": marks})
 
     def compare_schemas(self, opened: Callable[[Source], Reader]) -> None:
@@ -769,7 +757,7 @@ class _FileTarget(_Target):
         manifest.open(self.config)
         manifest.add(
             Part(
-                input=str(self.sources[0].path),
+                input=str(self.sources[0].path.resolve()),
                 stem="",
                 fingerprint=self._mark,
                 part=0,
@@ -791,11 +779,25 @@ class _FileTarget(_Target):
         return self.out.with_name(self.out.name + ".errors.jsonl")
 
 
-def _stems(sources: list[Source]) -> dict[Path, str]:
-    """Return a file name stem for each source, short where that tells them apart."""
-    taken: dict[str, Path] = {}
+def _stems(sources: list[Source], earlier: Sequence[Part] = ()) -> dict[Path, str]:
+    """Return a file name stem for each source, short where that tells them apart.
+
+    Inputs of an earlier run keep theirs, also where they are not among these: else their parts would be replaced.
+    """
     stems: dict[Path, str] = {}
+    before = {os.path.realpath(part.input): part.stem for part in earlier}
+    there = {path for path in before if Path(path).exists()}
+    moved = {part.fingerprint: part.stem for part in earlier if os.path.realpath(part.input) not in there}
     for source in sources:
+        kept = before.get(os.path.realpath(source.path))
+        with contextlib.suppress(InputError):
+            kept = kept or moved.pop(fingerprint(source.path), None)
+        if kept is not None:
+            stems[source.path] = kept
+    taken = {*stems.values(), *(before[path] for path in there)}
+    for source in sources:
+        if source.path in stems:
+            continue
         parent = source.path.resolve().parent.as_posix().strip("/")
         for candidate in (_bare(source.name), source.name, f"{parent}/{source.name}"):
             stem = candidate.replace("/", "__")
@@ -803,7 +805,7 @@ def _stems(sources: list[Source]) -> dict[Path, str]:
                 break
         while stem in taken:
             stem += "_"
-        taken[stem] = source.path
+        taken.add(stem)
         stems[source.path] = stem
     return stems
 

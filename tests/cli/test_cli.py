@@ -136,6 +136,22 @@ def test_compare_prints_the_leaderboard_on_stdout_only(scores: Path) -> None:
     assert "25 clusters (by prompt_id, paired across models); 2,000 bootstrap replicates" in " ".join(lines)
 
 
+def test_a_terminal_without_a_width(scores: Path) -> None:
+    assert run("compare", str(scores), COLUMNS="0").stdout == run("compare", str(scores), COLUMNS="80").stdout != ""
+
+
+def test_names_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    rows = pa.table({"model": ["\x1b[31mred", "a\nb"], "vader_compound": [0.1, 0.2], "\x1b[2J": [1, 1]})
+    pq.write_table(rows, tmp_path / "scores.parquet")
+    done = run("compare", str(tmp_path / "scores.parquet"), "--facet", "model")
+    assert done.returncode == EXIT_DONE
+    assert "No interval for \ufffd[31mred, a\ufffdb" in " ".join(done.stdout.split())
+    failed = run("compare", str(tmp_path / "scores.parquet"), "--by", "nothing")
+    assert failed.stderr.splitlines()[0].startswith("error: ")
+    assert "\ufffd[2J" in failed.stderr
+    assert "\x1b" not in done.stdout + done.stderr + failed.stderr
+
+
 def test_no_color_is_honoured(scores: Path) -> None:
     done = run("compare", str(scores), FORCE_COLOR="1", NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]", done.stdout)

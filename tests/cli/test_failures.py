@@ -71,6 +71,30 @@ def test_a_broken_file_alone_and_among_others(
     assert pq.read_table(tmp_path / "out").num_rows == 100
 
 
+def test_names_that_are_no_utf_8(good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    odd = folder / os.fsdecode(b"a\xff.parquet")
+    try:
+        odd.write_bytes(good.read_bytes())
+    except OSError:
+        pytest.skip("no such names on this file system")
+    (folder / "b.parquet").write_bytes(good.read_bytes())
+    result = run("score", folder, "-o", tmp_path / "out")
+    assert result.returncode == 3, result.stderr
+    assert "its name is not UTF-8" in (tmp_path / "out" / "_errors.jsonl").read_text()
+    assert pq.read_table(tmp_path / "out").num_rows == 100
+    for result, code, said in (
+        (run("score", odd, "-o", tmp_path / "one"), 1, "its name is not UTF-8"),
+        (run("score", good, "-o", odd.with_stem("o\udcff")), 2, "the name of the output is not UTF-8"),
+        (run("compare", odd), 1, "surrogates not allowed"),
+        (run("explain", os.fsdecode(b"\xff sad")), 0, ""),
+    ):
+        assert result.returncode == code, result.stderr
+        assert said in result.stderr
+        assert "unexpected" not in result.stderr
+
+
 def test_two_runs_to_one_file(good: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     runs = [subprocess.Popen([*COMMAND, "score", good, "-o", out], stderr=subprocess.PIPE) for _ in range(3)]

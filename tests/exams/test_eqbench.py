@@ -254,6 +254,7 @@ def test_an_iteration_column_keeps_samples_apart(tmp_path: Path, questions: Path
     ("content", "part"),
     [
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON: its objects and lists are too deep"),
         ("[1]", "object is expected"),
         ('{"a": 1}', "neither raw_results nor iterations"),
         ('{"raw_results": {"1": {}}}', "no raw_inference"),

@@ -441,6 +441,13 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     assert read(tmp_path / "a.csv", keep=[])[1] == [b"x"]
 
 
+def test_a_usual_column_that_holds_no_text_is_named_with_its_type(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [1], "answer": [["a"]], "n": [2]}), tmp_path / "a.parquet")
+    said = r"no text column found \('text' is int64, 'answer' is list\); the columns are: text, answer, n\. Name"
+    with pytest.raises(UsageError, match=said):
+        open_reader(source(tmp_path / "a.parquet"))
+
+
 def test_dates_and_odd_numbers_stay_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text":"2024-01-01","day":"2024-01-01T00:00:00","n":null,"id":"007"}\n')
     kept, texts = read(tmp_path / "a.jsonl")
@@ -580,6 +587,83 @@ def test_csv_rows_of_other_lengths_are_left_out(tmp_path: Path, size: int, block
         problems = reader.take_problems()
     assert [p.row for p in problems] == [1, 3]
     assert "3 fields where the header has 2" in problems[0].reason
+
+
+@pytest.mark.parametrize("size", [1, 12, 1 << 20])
+def test_csv_quotation_mark_that_is_never_closed(tmp_path: Path, size: int, blocks: Callable[[int], None]) -> None:
+    blocks(size)
+    path = tmp_path / "a.csv"
+    for text, row, left in (('text,n\na,1\nb\n"c,2\nd,3\n', 2, ["a"]), ('text,n\n"c', 0, [])):
+        path.write_text(text)
+        with open_reader(source(path)) as reader:
+            assert [t for _, part in reader for t in part.to_pylist()] == left
+            problem = reader.take_problems()[-1]
+        assert (problem.row, problem.remedy) == (row, "the row is left out; correct or remove it")
+        assert "never closed" in problem.reason
+    path.write_text('"text,n\na,1\n')
+    with pytest.raises(InputError, match="the header line has a quotation mark that is never closed"):
+        open_reader(source(path))
+    path.write_text('text,n\n"c",1')
+    assert read(path)[1] == [b"c"]
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_csv_rows_of_other_lengths_that_are_no_utf_8(
+    tmp_path: Path, size: int, blocks: Callable[[int], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    blocks(size)
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xef\xbb\xbftext,n,k\nok,1,\xff\n\xe9,2\nna\xefve,3,\xc3\xa9\n")
+    with open_reader(source(path)) as reader:
+        parts = list(reader)
+        assert [p.row for p in reader.take_problems()] == [1]
+    assert [t for _, part in parts for t in part.cast(pa.binary()).to_pylist()] == [b"ok", b"na\xefve"]
+    assert [k for kept, _ in parts for k in kept["k"].to_pylist()] == ["\ufffd", "é"]
+    assert "Traceback" not in capfd.readouterr().err
+    path.write_bytes(b"t\xe9xt,text\na,b\n")
+    with pytest.raises(InputError, match=r"the header line is not UTF-8 \(convert it: iconv"):
+        open_reader(source(path))
+
+
+def test_json_lines_that_are_nested_too_deeply(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    deep = [b'{"text":"b","k":' + b"[" * n + b"]" * n + b"}" for n in (100_000, 1_000)]  # pyarrow crashes at the first
+    brackets = b'{"text":"' + b"[" * 5_000 + b'\\"{"}'
+    for rows, left in ((deep[:1], [b"a"]), ([], [b"a"]), ([brackets], [b"a", b"[" * 5_000 + b'"{'])):
+        path.write_bytes(b"\n".join([b'{"text":"a"}', *rows]) + b"\n")
+        with open_reader(source(path)) as reader:
+            assert [t for _, part in reader for t in part.cast(pa.binary()).to_pylist()] == left
+            problems = reader.take_problems()
+        assert [(p.row, "within each other" in p.reason) for p in problems] == [(1, True)] * (len(rows) + 1 - len(left))
+    path.write_bytes(deep[0] + b"\n")
+    with pytest.raises(InputError, match=r"no line is a JSON object; the first: .*within each other"):
+        open_reader(source(path))
+
+
+def test_json_integers_that_int64_cannot_hold_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    big = [2**64 - 1, 2**64 - 2, -5, 10**25 + 1]
+    for more in ("", '{"text": "x", "k": 7, "n": {}, "o": "s"}\n{"text": "y", "k": 7, "n": [], "o": 1}\n'):
+        path.write_text("".join(f'{{"text": "a", "k": {k}}}\n' for k in big) + more)
+        kept, texts = read(path, keep=["k"])
+        assert kept["k"].to_pylist()[: len(big)] == [str(k) for k in big]
+        assert len(texts) == len(kept)
+    path.write_text('{"text": "a", "k": 1e20}\n{"text": "a", "k": 2e20}\n')
+    assert read(path)[0]["k"].to_pylist() == [1e20, 2e20]
+
+
+@pytest.mark.parametrize("line", [b'{"text":"a","k\xff":1}', b'{"text":"a","k\\ud800":1}'])
+def test_json_names_that_are_no_utf_8(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(line + b"\n")
+    with pytest.raises(InputError, match=r"the name of a column is not UTF-8 \(rename it\)"):
+        open_reader(source(path))
+
+
+def test_utf_16_of_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text":"a"}\n', encoding="utf-16")
+    with pytest.raises(InputError, match=r"UTF-16 text \(convert it: iconv"):
+        open_reader(source(tmp_path / "a.jsonl"))
 
 
 def test_one_line_of_many_blocks(tmp_path: Path, blocks: Callable[[int], None]) -> None:
@@ -753,6 +837,8 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
         discover(tmp_path)
     with pytest.raises(UsageError, match="no input"):
         discover([])
+    with pytest.raises(UsageError, match="the name of an input is empty"):
+        discover([""])
     found = source(write(tmp_path / "a.jsonl", table()))
     found.path.unlink()
     with pytest.raises(InputError, match="cannot open it"):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import affectcore
 from affectcore.errors import InputError, OutputError, UsageError
-from affectcore.io.readers import Reader
+from affectcore.io.readers import Reader, discover
 from affectcore.pipeline.run import Report, score_dataset
 
 
@@ -211,6 +211,13 @@ def test_kept_column_named_like_a_score(tmp_path: Path) -> None:
         score(tmp_path / "a.parquet", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert score(tmp_path / "a.parquet", tmp_path / "out", keep=["id"]).n_rows == 3
+    assert score(tmp_path / "a.parquet", tmp_path / "one", keep="id").n_rows == 3
+    pq.write_table(table(2, 7), tmp_path / "b.parquet")
+    among = score([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "two")
+    assert [Path(problem.file).name for problem in among.errors] == ["a.parquet"]
+    assert [row["id"] for row in rows(tmp_path / "two")] == [7, 8]
+    with pytest.raises(UsageError, match="'n_len' has the name of a score"):
+        score([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "two.parquet")
 
 
 def test_missing_columns_leave_no_trace(dumps: Path, tmp_path: Path) -> None:
@@ -421,6 +428,40 @@ def test_changed_inputs_are_done_again(dumps: Path, tmp_path: Path, name: str) -
     assert [p.name for p in report.skipped] == (["a.parquet"] if name == "out" else [])
 
 
+def test_another_input_of_one_name_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k, name in enumerate(["x", "y"]):
+        (tmp_path / name).mkdir()
+        pq.write_table(table(3, 10 * k), tmp_path / name / "a.parquet")
+    out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    score("x/a.parquet", out)
+    score("y", out, resume=True)
+    assert sorted(row["id"] for row in rows(out)) == [0, 1, 2, 10, 11, 12]
+    pq.write_table(table(2, 20), tmp_path / "x" / "a.csv.parquet")
+    (tmp_path / "x" / "a.csv").write_text("id,text\n30,t\n")
+    report = score(["x", "y"], out, resume=True)  # a.csv comes before the a.parquet that has its name
+    assert [p.name for p in report.skipped] == ["a.parquet", "a.parquet"]
+    assert sorted(row["id"] for row in rows(out)) == [0, 1, 2, 10, 11, 12, 20, 21, 30]
+    (tmp_path / "x").rename(tmp_path / "z")  # moved: what it gave before is its own
+    assert len(score(["y", "z"], out, resume=True).skipped) == 4
+    assert len(rows(out)) == 9
+
+
+def test_an_input_that_goes_away_is_recorded(dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = dumps / "sub" / "b.jsonl"
+
+    def then_gone(*given: Any) -> Any:
+        found = discover(*given)
+        gone.unlink()
+        return found
+
+    monkeypatch.setattr("affectcore.pipeline.run.discover", then_gone)
+    report = score(dumps, tmp_path / "out")
+    assert [(problem.file, problem.row) for problem in report.errors] == [(str(gone), None)]
+    assert report.errors[0].reason.startswith("cannot open it")
+    assert len(rows(tmp_path / "out")) == 20
+
+
 def test_missing_outputs_are_made_again(dumps: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     score(dumps, out, part_bytes=40, batch_bytes=20)
@@ -448,6 +489,19 @@ def test_resume_with_other_settings(
     with pytest.raises(OutputError, match=rf"^{name} holds scores of other settings: {told}.*--overwrite"):
         score(dumps, name, resume=True, **options)
     score(dumps, name, overwrite=True, **options)
+
+
+def test_many_other_settings_are_counted(dumps: Path, tmp_path: Path) -> None:
+    class Other(Lengths):
+        def provenance(self) -> Any:
+            return {"model": "static", "metrics": {f"m{k}": 1 for k in range(50)}}
+
+    score(dumps, tmp_path / "out")
+    with pytest.raises(
+        OutputError, match=r"scorer\.model was \(not set\) and is static now; .*; and 47 more\. Use"
+    ) as error:
+        score(dumps, tmp_path / "out", scorer=Other(), resume=True)
+    assert len(str(error.value)) < 600
 
 
 def test_a_failed_file_is_tried_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,24 @@ def turns(column: pa.Array) -> Turns:
     if not pa.types.is_string(role.type):
         role = role.cast(pa.string(), safe=False)
     return Turns(offsets, content, _told(reasoning), role, missing)
+
+
+def spoken(role: pa.Array) -> dict[str | None, int]:
+    """Return how many turns each role has."""
+    counts = pc.value_counts(role.cast(pa.large_binary())).to_pylist()
+    return {None if c["values"] is None else c["values"].decode("utf-8", "replace"): c["counts"] for c in counts}
+
+
+def unvoiced(path: str | Path, wanted: str, others: Counter[str | None]) -> InputError:
+    """Return what is wrong with an input whose turns are all of other roles than the one that is wanted."""
+    listed = [f"{'no role' if role is None else repr(role)} ({n:,})" for role, n in others.most_common(8)]
+    more = f" and {len(others) - len(listed):,} more" if len(others) > len(listed) else ""
+    other = "user" if wanted == ASSISTANT else ASSISTANT
+    remedy = f"rename the role that is the {wanted}'s to {wanted!r}"
+    if other in others:
+        remedy += f", or score the {other}'s turns with --roles {other}"
+    reason = f"no turn is the {wanted}'s; the roles and their turns are: {', '.join(listed)}{more}"
+    return InputError(path, reason, remedy)
 
 
 def _either(first: pa.Array | None, second: pa.Array, dtype: pa.DataType) -> pa.Array:

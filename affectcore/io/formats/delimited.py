@@ -23,6 +23,7 @@ from affectcore.io.formats.texts import kept_names, pick_text
 _BOM = b"\xef\xbb\xbf"
 _MAX_ROW = 1 << 30
 _FIX_ROW = "the row is left out; correct or remove it"
+_UNCLOSED = "a quotation mark that is never closed, so that the rest of the file is one row"
 
 
 class DelimitedReader(Reader):
@@ -37,15 +38,23 @@ class DelimitedReader(Reader):
         self._rows = 0  # rows of the file before the next block, dropped ones included
         with damaged(source, "cannot read the file"):
             self._stream = open_bytes(source)
+        self._unclosed = False  # whether the file ends within quotation marks
         self._blocks_left = self._blocks()
         first = next(self._blocks_left, b"")
+        if self._unclosed:
+            raise InputError(source.path, "the header line has " + _UNCLOSED, "close it")
         if not first.strip():
             raise InputError(source.path, "empty file (no header line)", "write it again, or leave it out")
         if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise InputError(source.path, "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW")
-        with damaged(source, "not a readable CSV file"):
-            inferred = self._parse(first, None, None).schema
-            raw = self._parse(first, dict.fromkeys(inferred.names, pa.binary()), None)
+        try:
+            with damaged(source, "not a readable CSV file"):
+                inferred = self._parse(first, None, None).schema
+                raw = self._parse(first, dict.fromkeys(inferred.names, pa.binary()), None)
+        except UnicodeDecodeError:
+            raise InputError(
+                source.path, "the header line is not UTF-8", "convert it: iconv -f LATIN1 -t UTF-8 FILE > NEW"
+            ) from None
         self._text = pick_text(pa.schema([(n, pa.string()) for n in inferred.names]), text, source.path)
         self.text_column = self._text.name
         names = kept_names(inferred, self._text.column, None if keep is None else list(keep), source.path)
@@ -79,7 +88,9 @@ class DelimitedReader(Reader):
             if len(held) > _MAX_ROW:
                 reason = "a row longer than 1 GiB; a quotation mark may be missing"
                 raise InputError(self.source.path, reason, "correct the row", self._rows)
-        if held:
+        # What is left has no line end outside of quotation marks: with one more, it is the last row, or none.
+        self._unclosed = bool(held) and not row_end(held + b"\n", self._delimiter.encode())
+        if held and not self._unclosed:
             yield held
 
     def _parse(self, data: bytes, types: dict[str, pa.DataType] | None, record_at: int | None) -> pa.Table:
@@ -91,16 +102,26 @@ class DelimitedReader(Reader):
             dropped.append((int(row.number), reason))
             return "skip"
 
-        table = pcsv.read_csv(
-            pa.BufferReader(data),
-            read_options=pcsv.ReadOptions(block_size=len(data) + 1, use_threads=False, column_names=self._names),
-            parse_options=pcsv.ParseOptions(
-                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=invalid
-            ),
-            convert_options=pcsv.ConvertOptions(
-                column_types=types, include_columns=None if types is None else list(types), strings_can_be_null=False
-            ),
-        )
+        def read(data: bytes, handler: Any = invalid) -> pa.Table:
+            return pcsv.read_csv(
+                pa.BufferReader(data),
+                read_options=pcsv.ReadOptions(block_size=len(data) + 1, use_threads=False, column_names=self._names),
+                parse_options=pcsv.ParseOptions(
+                    delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=handler
+                ),
+                convert_options=pcsv.ConvertOptions(
+                    column_types=types, include_columns=list(types or ()), strings_can_be_null=False
+                ),
+            )
+
+        # The handler is given rows as str: one that is not UTF-8 fails before it is asked.
+        if _is_utf8(data):
+            table = read(data)
+        else:
+            try:
+                table = read(data, None)
+            except pa.ArrowInvalid:
+                table = _from_latin(read(data.removeprefix(_BOM).decode("latin-1").encode()))
         if record_at is not None:
             before = self._rows - self._header_rows()
             for number, reason in dropped:
@@ -128,6 +149,8 @@ class DelimitedReader(Reader):
                 yield (first, *self._split(batch))
                 first += len(batch)
             block = next(self._blocks_left, b"")
+        if self._unclosed:
+            self._record(first, self._rows, _UNCLOSED, _FIX_ROW)
 
     def _split(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Array]:
         kept = [
@@ -152,6 +175,23 @@ class DelimitedReader(Reader):
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        pa.array([data], pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _from_latin(table: pa.Table) -> pa.Table:
+    """Return a table that was parsed as Latin-1, in which every byte is a character, with the bytes that there were."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_binary(field.type):
+            values = [v if v is None else v.decode().encode("latin-1") for v in table.column(i).to_pylist()]
+            table = table.set_column(i, field, pa.array(values, field.type))
+    return table
 
 
 def row_end(data: bytes, delimiter: bytes) -> int:

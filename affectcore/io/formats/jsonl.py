@@ -1,8 +1,8 @@
 """JSON Lines: blocks cut at line ends and parsed by pyarrow; only a block it cannot hold is parsed line by line.
 
-The first block with a valid line fixes the kept schema. Integers and decimals mixed in it give float64, texts that look
-like dates stay texts, and a column without a value in it is a string column. Columns that appear later are left out,
-missing ones are null, and a string column takes any later value as its JSON text.
+The first block with a valid line fixes the kept schema. Integers and decimals mixed in it give float64, integers that
+int64 cannot hold stay texts, as do texts that look like dates, and a column without a value in it is a string column.
+Columns that appear later are left out, missing ones are null, and a string column takes any later value as JSON text.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ from affectcore.io.formats.texts import (
 _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 1 << 30
 _FIELDS = ("role", "content")
+_LONG = re.compile(rb":\s*-?[0-9]{19,}\s*[,}]")  # an integer that int64 may be too short for
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_DEEPEST = 1000
+"""Objects and lists within each other, at most: pyarrow crashes at some thousands."""
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _FIX_LINE = "the row is left out; correct or remove the line"
 
@@ -114,7 +118,12 @@ class JsonlReader(Reader):
         for data, line, end_line in self._blocks_left:
             empty = empty and not data.strip()
             block = _Block(data, line, 0, end_line)
-            ready = self._infer(block)
+            if line == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                raise InputError(self.source.path, "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW")
+            try:
+                ready = self._infer(block)
+            except UnicodeError:
+                raise InputError(self.source.path, "the name of a column is not UTF-8", "rename it") from None
             if ready is not None:
                 self._ready = (block, *ready)
                 return
@@ -157,7 +166,10 @@ class JsonlReader(Reader):
         if table is not None:
             if table.num_rows == 0:
                 return None
-            self._settle(pa.schema([f.with_type(_settled(f.type)) for f in table.schema]))
+            kinds = [
+                pa.string() if _is_long(c) and _LONG.search(block.data) else _settled(c.type) for c in table.columns
+            ]
+            self._settle(pa.schema([f.with_type(kind) for f, kind in zip(table.schema, kinds)]))
         else:
             self._settle_by_value([x.value for x in lines or []])
         return self._convert(block, lines)
@@ -281,6 +293,8 @@ class JsonlReader(Reader):
             if not stripped:
                 continue
             try:
+                if _too_deep(stripped):
+                    raise RecursionError(f"more than {_DEEPEST:,} objects and lists within each other")
                 # Bytes that are not UTF-8 go through as they are and are counted when the text is scored.
                 value = json.loads(stripped.decode("utf-8", "surrogateescape"))
             except (ValueError, RecursionError) as exc:
@@ -377,6 +391,10 @@ def _parse(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
     n_lines = int(np.count_nonzero(heads == 0x7B))
     if n_lines + int(np.count_nonzero(heads == 10)) != len(heads):
         return None
+    bounds = np.concatenate([[0], starts, [len(raw)]])
+    for i in np.flatnonzero(np.diff(bounds) > 2 * _DEEPEST):
+        if _too_deep(data, int(bounds[i]), int(bounds[i + 1])):
+            return None
     if n_lines == 0:
         return pa.schema([] if schema is None else schema).empty_table()
     try:
@@ -390,6 +408,29 @@ def _parse(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return None
     return table if table.num_rows == n_lines else None
+
+
+def _too_deep(data: bytes, begin: int = 0, end: int | None = None) -> bool:
+    """Tell whether a line has more than `_DEEPEST` objects and lists within each other."""
+    end = len(data) if end is None else end
+    if data.count(b"{", begin, end) + data.count(b"[", begin, end) <= _DEEPEST:
+        return False
+    line = data[begin:end]
+    return _depth(line) > _DEEPEST and _depth(_STRING.sub(b"", line)) > _DEEPEST  # brackets in texts are none
+
+
+def _depth(line: bytes) -> int:
+    folded = np.frombuffer(line, np.uint8) & 0xDF  # braces to square brackets
+    steps = folded[(folded == 0x5B) | (folded == 0x5D)]
+    return int(np.cumsum(0x5C - steps.astype(np.int64)).max(initial=0))
+
+
+def _is_long(column: pa.ChunkedArray) -> bool:
+    """Tell whether a column that came as float64 holds integers that int64 cannot hold: they would be others."""
+    if not pa.types.is_float64(column.type):
+        return False
+    values = column.drop_null().to_numpy()
+    return bool(len(values) and (values == np.floor(values)).all() and (np.abs(values) >= 2.0**63).any())
 
 
 def _settled(dtype: pa.DataType) -> pa.DataType:
@@ -434,7 +475,7 @@ def _type_of(values: list[Any]) -> pa.DataType | None:
     if kinds == {bool}:
         return pa.bool_()
     if kinds == {int}:
-        return pa.int64() if all(v is None or -(2**63) <= v < 2**63 for v in values) else pa.float64()
+        return pa.int64() if all(v is None or -(2**63) <= v < 2**63 for v in values) else pa.string()
     if kinds and kinds <= {int, float}:
         return pa.float64()
     return pa.string()

@@ -89,9 +89,10 @@ def pick_text(schema: pa.Schema, text: str | None, path: str | Path, chats: bool
         for name in TEXT_COLUMNS:
             if names.count(name) > 1:
                 raise UsageError(f"{path}: column {name!r} is there twice; rename one of them")
+        unfit = ", ".join(f"{f.name!r} is {str(f.type).partition('<')[0]}" for f in schema if f.name in TEXT_COLUMNS)
         raise UsageError(
-            f"{path}: no text column found; {listing}. Name the one that holds the text with --text"
-            " (a dotted path such as response.text reaches into structs)"
+            f"{path}: no text column found{f' ({unfit})' if unfit else ''}; {listing}. Name the one that holds the"
+            " text with --text (a dotted path such as response.text reaches into structs)"
         )
     found = split_path(text, names)
     if found is None:
