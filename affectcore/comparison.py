@@ -327,13 +327,16 @@ def compare(
     only = answers(source, (by, key))
     apart = key == ROWS
     cells = add_up(source, by, [] if apart else [key], read, list(only), merge=not apart)
+    if conditions and not len(cells):
+        raise UsageError(f"the scores have no rows where {' and '.join(conditions)}, so there is nothing to compare")
     models, model_codes = models_of(cells["by"], by)
     cluster_codes = np.arange(len(cells)) if apart else codes(cells["key0"])[1]
     n_clusters = int(cluster_codes.max()) + 1
     sums = np.stack([cells[f"sum{i}"].to_numpy() for i in range(len(names))], axis=1)
     counts = np.stack([cells[f"count{i}"].to_numpy() for i in range(len(names))], axis=1)
     if baseline is not None and baseline not in models:
-        close = difflib.get_close_matches(baseline, [m for m in models if m], n=1)
+        named = [m for m in models if m]
+        close = [m for m in named if baseline and baseline in m] or difflib.get_close_matches(baseline, named, n=1)
         raise UsageError(
             f"there is no model {baseline!r} in column {by!r}"
             + (f": did you mean {close[0]!r}?" if close else f"; there are {few(models)}")
@@ -585,6 +588,8 @@ def _notes(source: Scores, table: pa.Table, key: str, paired: bool, chosen: bool
     elif not paired and len(set(table["by"].to_pylist())) > 1:
         why = "Rows stand alone" if key == ROWS else f"No {key} comes up under two models"
         yield f"{why}, so differences are not paired."
+    if not paired and any(row["p_to_best"] is None and row["delta_to_best"] is not None for row in rows):
+        yield "Without SciPy there are no p-values of differences that are not paired: pip install 'affectcore[stats]'."
     if source.mixed:
         yield f"The score files were made with different settings: {source.mixed}."
 

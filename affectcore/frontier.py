@@ -48,21 +48,29 @@ def read_costs(path: str | Path) -> tuple[str, dict[str, float]]:
         kinds = dict.fromkeys(header, pa.string())
         table = pv.read_csv(path, convert_options=pv.ConvertOptions(column_types=kinds, strings_can_be_null=True))
     except (OSError, pa.ArrowException) as error:
-        raise InputError(path, str(error).splitlines()[0].rstrip("."), "give a CSV file with a header line") from None
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
+        raise InputError(path, reason, "give a CSV file with a header line") from None
     if table.num_columns < 2:
         raise InputError(path, "it has one column", "the first column names models, the second has their cost")
+    if _cost(header[1]) is not None:
+        raise InputError(path, f"row 1: {header[1]!r} is a cost, where the header should name it", "add a header line")
     costs: dict[str, float] = {}
     for row, (name, value) in enumerate(zip(table[0].to_pylist(), table[1].to_pylist()), start=2):
-        try:
-            cost = float(value)
-        except (TypeError, ValueError):
-            cost = float("nan")
-        if not 0 <= cost < float("inf"):
+        cost = _cost(value)
+        if cost is None:
             raise InputError(path, f"row {row}: {value!r} is no cost", "costs are numbers of 0 or more")
         if name is None or name in costs:
             raise InputError(path, f"row {row}: model {name!r} comes twice or has no name", "one row per model")
         costs[name] = cost
     return header[1], costs
+
+
+def _cost(value: str | None) -> float | None:
+    try:
+        cost = float(value or "")
+    except ValueError:
+        return None
+    return cost if 0 <= cost < float("inf") else None
 
 
 def frontier(result: Comparison, path: str | Path) -> Frontier:
@@ -82,11 +90,13 @@ def frontier(result: Comparison, path: str | Path) -> Frontier:
     InputError
         As `read_costs` does.
     UsageError
-        If no model of the comparison has a cost.
+        If no model of the comparison has a cost, or none has a mean.
     """
     label, costs = read_costs(path)
     rows = [row for row in result.table.to_pylist() if row["mean"] is not None]
     models = list(dict.fromkeys(row["by"] for row in rows))
+    if not models:
+        raise UsageError(f"no model has a value of {', '.join(result.metrics)}, so costs have nothing to stand against")
     missing = [str(m) for m in models if m not in costs]
     if len(missing) == len(models):
         close = difflib.get_close_matches(next(iter(costs), ""), [m for m in models if m], n=1)

@@ -880,7 +880,8 @@ def against(
     alpha = 1 - confidence
     for n, model in sorted(n_pairs.items()):
         if 2.0 ** (1 - n) * len(rows) > alpha:  # the least p that flipping the signs of n differences can give
-            notes.append(f"{model}: {n:,} pairs are too few to find any difference among {len(rows)} tests.")
+            tests_made = f"{len(rows)} {'test' if len(rows) == 1 else 'tests'}"
+            notes.append(f"{model}: {n:,} pairs are too few to find any difference among {tests_made}.")
     rows.sort(key=lambda row: row[1])
     corrected = holm([row[7] for row in rows])
     out = [

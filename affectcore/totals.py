@@ -73,7 +73,9 @@ def metric_names(metrics: str | Iterable[str] | None, source: Scores) -> list[st
             elif stem:
                 names.append(stem)  # a bound, or reported as missing by `bounds`, with the columns there are
     if not names:
-        raise UsageError(f"no metric to compare: {', '.join(given) or 'none'} names no column of the scores")
+        asked = ", ".join(raw for raw in given if raw.strip(" ,"))
+        why = f"{asked} names no column of the scores" if asked else "none is named"
+        raise UsageError(f"no metric to compare: {why}")
     return list(dict.fromkeys(names))
 
 
@@ -120,7 +122,7 @@ def _is_numeric(kind: pa.DataType) -> bool:
 
 def values(batch: pa.RecordBatch, bound: Bound) -> tuple[Any, Any]:
     """Return the values of a measure, float64 and 0 where there is none, and whether there is one: it is finite."""
-    number = batch[bound.column].cast(pa.float64())
+    number = batch[bound.column].cast(pa.float64(), safe=False)  # of long integers, the nearest
     good = pc.fill_null(pc.is_finite(number), False)
     if bound.condition is not None:
         number = bound.condition.holds(number).cast(pa.float64())

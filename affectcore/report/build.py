@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -29,7 +30,7 @@ def build(
     result: Comparison,
     scores: Any,
     *,
-    dump: Sequence[str] = (),
+    dump: str | Path | Sequence[str | Path] = (),
     thresholds: Mapping[str, float] | None = None,
     frontier: Frontier | None = None,
     title: str | None = None,
@@ -81,7 +82,7 @@ def build(
             found["rates"] = _one_unit(found["rates"])
     if any(name.startswith("emotion_") for name in columns):
         add("emotions", stability.emotions)
-    add("texts", telling, metrics[:_CURVES], list(dump) or None)
+    add("texts", telling, metrics[:_CURVES], dump or None)
     if frontier is not None:
         found["frontier"], found["cost_label"] = frontier.table, frontier.label
         notes += frontier.notes

@@ -118,12 +118,11 @@ class Leaderboard:
         for number, (title, comparison, rows) in enumerate(_tables(self.comparison)):
             if number:
                 yield Text("")
-            yield Text(title, style="bold")
+            yield Text(_plain(title).plain, style="bold")
             for line in _lines(comparison, rows, options.max_width, ascii_only):
                 yield Text(line, no_wrap=True, overflow="crop")
         yield Text("")
-        for line in _footer(self.comparison):
-            yield Text(line)
+        yield from map(_plain, _footer(self.comparison))
 
 
 def plain(comparison: Comparison, width: int = 80) -> str:
@@ -286,8 +285,9 @@ def _title(comparison: Comparison, metric: str) -> str:
 def _footer(comparison: Comparison) -> list[str]:
     notes = [f"{comparison.method}."]
     if comparison.baseline is not None:
+        test = "a sign-flip permutation test" if comparison.paired else "Mann and Whitney's test"
         notes.append(
-            f"to base: difference to {shorten(comparison.baseline, 60)}; p: that of a sign-flip permutation test, "
+            f"to base: difference to {shorten(comparison.baseline, 60)}; p: that of {test}, "
             "corrected for the number of models (Holm)."
         )
     return [*notes, *comparison.notes, *(f"{value}: {note}" for value, part in comparison.facets.items()

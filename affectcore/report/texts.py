@@ -158,7 +158,7 @@ def _top(
         for column in only:
             keep = pc.and_(keep, totals.is_answer(batch, column))
         for column in numbers:
-            score = batch[column].cast(pa.float64())
+            score = batch[column].cast(pa.float64(), safe=False)
             rows = pc.and_(keep, pc.fill_null(pc.is_finite(score), False))
             part = pa.table(
                 {"by": as_text(batch[by]), "score": score, "row": row, **{f"_{c}": as_text(batch[c]) for c in labels}}

@@ -197,6 +197,31 @@ def test_metric_without_a_table_says_where_there_is_one(opened: Open, few: Repor
     assert board(o) == ranked(few, "warmth")
 
 
+_LINES = """() => {
+    const heading = document.querySelector("h1"), range = document.createRange(), lines = [];
+    const walk = document.createTreeWalker(heading, NodeFilter.SHOW_TEXT);
+    for (let top = -1, node; (node = walk.nextNode()); ) {
+        for (let i = 0; i < node.length; i++) {
+            range.setStart(node, i);
+            range.setEnd(node, i + 1);
+            const box = range.getClientRects()[0];
+            if (box && box.top > top + 5) { lines.push(""); top = box.top; }
+            lines[lines.length - 1] += node.data[i];
+        }
+    }
+    return lines;
+}"""
+
+
+@pytest.mark.parametrize("title", ["delusion_reinforcement by model", "delusion_reinforcement>=0.5 by model"])
+def test_long_names_break_where_words_end(opened: Open, few: Report, title: str) -> None:
+    o = opened(replace(few, title=title), PHONE)
+    lines = o.page.evaluate(_LINES)
+    assert "".join(lines) == title
+    assert all(line.endswith(("_", " ")) for line in lines[:-1])
+    assert o.texts("h1") == [title]
+
+
 def test_hostile_text_is_inert(opened: Open) -> None:
     o = opened(hostile(), PHONE)
     page = o.page

@@ -327,6 +327,8 @@ def test_too_many_models_and_no_rows() -> None:
         compare(7)
     with pytest.raises(UsageError, match="no score files were given"):
         compare([])
+    with pytest.raises(UsageError, match="the name of a score file is empty"):
+        compare("")
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
@@ -350,6 +352,35 @@ def test_unreadable_files(tmp_path: Path) -> None:
     stream.write_bytes(stream.read_bytes()[:-5000])
     with pytest.raises(InputError, match=r"cut\.arrows"):
         compare(stream)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b'null\n{"model":"a","x":1}\n', "a.jsonl: its first line is no JSON object"),  # crashes pyarrow 26
+        ("a.jsonl", b"[1]\n", "a.jsonl: its first line is no JSON object"),
+        ("a.csv", b"mod\xe8l,x\na,1\n", "a.csv: 'utf-8' codec can't decode"),
+    ],
+)
+def test_files_that_are_no_scores(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        compare(tmp_path / name, metrics="x")
+
+
+def test_names_of_json_lines_that_are_no_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"model":"a\xff","x":1}\n{"model":"b","x":2}\n')
+    assert set(compare(tmp_path / "a.jsonl", metrics="x").table["by"].to_pylist()) == {"a\ufffd", "b"}
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table(
+        [pa.array(["a", "b"]), pa.array([1.0, 2.0]), pa.array([3.0, 4.0]), [1, 2]], ["model", "x", "x", "y"]
+    )
+    for scores_ in (table, write(table, tmp_path / "a.parquet")):
+        with pytest.raises(UsageError, match=r"(the table|a\.parquet) has several columns 'x'"):
+            compare(scores_, metrics="x")
+    assert compare(table, metrics="y").n_rows == 2
 
 
 def test_a_file_that_lacks_a_column_is_named(tmp_path: Path) -> None:

@@ -119,15 +119,53 @@ def test_null_facets_and_conditions() -> None:
         ({"where": "nothing=1"}, "no column 'nothing'"),
         ({"where": "prompt_id>=many"}, "'many' is no number"),
         ({"where": "dataset>=3"}, "holds text"),
-        ({"where": "dataset=none"}, "no rows"),
+        ({"where": "dataset=none"}, "no rows where dataset=none"),
+        ({"where": "prompt_id>=nan"}, "'nan' is no number"),
+        ({"where": "chat=x"}, "column 'chat' holds list"),
+        ({"facet": "chat"}, "column 'chat' holds list"),
+        ({"metrics": "distress>=nan"}, "'nan' is no number"),
+        ({"metrics": ","}, "no metric to compare: none is named"),
         ({"baseline": "A"}, "there is no model 'A'"),
+        ({"baseline": "od", "by": "dataset"}, "there is no model 'od' in column 'dataset': did you mean 'code'"),
         ({"metrics": "distress>=high"}, "'high' is no number"),
         ({"facet": "nothing"}, "no column 'nothing'"),
     ],
 )
 def test_mistakes_are_named(options: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        compare(scores(), **{"metrics": "distress", **options})  # type: ignore[arg-type]
+        table = scores().append_column("chat", pa.array([["x"]] * 120))
+        compare(table, **{"metrics": "distress", **options})  # type: ignore[arg-type]
+
+
+def test_long_integers_are_ids_and_numbers() -> None:
+    big = 2**62
+    table = scores().append_column("big", pa.array([big + k % 3 for k in range(120)]))
+    rows = by_model(compare(table, metrics="big"))
+    assert rows["a"]["mean"] == float(big)
+    assert compare(table, metrics="distress", where=f"big={big + 1}").n_rows == 40
+    assert compare(table, metrics="distress", where=f"big>{big}").n_rows == 80
+    assert compare(table, metrics="distress", where="big<1e30").n_rows == 120
+
+
+def test_names_that_are_no_utf_8() -> None:
+    table = scores().set_column(0, "model", pa.array([b"a\xff", b"b"] * 60))
+    assert set(by_model(compare(table, metrics="distress"))) == {"a\ufffd", "b"}
+
+
+def test_unpaired_p_values_without_scipy_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str) -> None:
+        raise UsageError(f"no {module}")
+
+    table, said = scores(), "Without SciPy there are no p-values of differences that are not paired"
+    with_scipy = compare(table, metrics="distress", pair_by="rows", baseline="a")
+    monkeypatch.setattr("affectcore.stats.paired.scipy", missing)
+    without = compare(table, metrics="distress", pair_by="rows", baseline="a")
+    assert without.table["p_to_baseline"].null_count == 3 > with_scipy.table["p_to_baseline"].null_count
+    assert [any(said in note for note in result.notes) for result in (with_scipy, without)] == [False, True]
+    assert "that of Mann and Whitney's test" in str(without)
+    paired = compare(table, metrics="distress", baseline="a")
+    assert not any("SciPy" in note for note in paired.notes)
+    assert "that of a sign-flip permutation test" in str(paired)
 
 
 def test_repeated_and_missing_prompts_are_said() -> None:

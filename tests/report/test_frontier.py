@@ -54,6 +54,7 @@ def test_equal_models_are_both_on_the_frontier(tmp_path: Path) -> None:
         ("model,price\na,\n", "row 2: None is no cost"),
         ("model\na\n", "one column"),
         ("", "mpty"),
+        ("a,1\nb,2\n", "row 1: '1' is a cost, where the header should name it"),
     ],
 )
 def test_bad_prices_are_named(tmp_path: Path, text: str, said: str) -> None:
@@ -64,6 +65,14 @@ def test_bad_prices_are_named(tmp_path: Path, text: str, said: str) -> None:
 def test_no_common_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no cost of any"):
         frontier(result(), write(tmp_path / "prices.csv", "model,price\nCheap,1\n"))  # type: ignore[arg-type]
+
+
+def test_no_file_and_no_means(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing.csv: No such file or directory \(give a CSV file"):
+        read_costs(tmp_path / "nothing.csv")
+    table = pa.table({"model": ["a", "b"], "distress": pa.array([None, None], pa.float64())})
+    with pytest.raises(UsageError, match="no model has a value of distress"):
+        frontier(compare(table, metrics="distress"), write(tmp_path / "prices.csv", "model,price\na,1\n"))
 
 
 def test_presets_name_metrics_of_the_registry() -> None:

@@ -10,6 +10,7 @@ import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -325,7 +326,7 @@ def test_missing_extra_says_what_to_install(report: Report, module: str, monkeyp
         render(report)
 
 
-def test_a_comparison_is_a_page_of_its_own_and_more_with_its_scores() -> None:
+def test_a_comparison_is_a_page_of_its_own_and_more_with_its_scores(tmp_path: Path) -> None:
     rows = [
         {"model": m, "conversation_id": f"c{c}", "turn": t, "distress": 0.1 * t + 0.2 * (m == "b"), "text": "So be it."}
         for m in "ab"
@@ -338,3 +339,6 @@ def test_a_comparison_is_a_page_of_its_own_and_more_with_its_scores() -> None:
     for page, turns in ((alone, False), (whole, True)):
         assert "distress by model" in page
         assert ("Does it drift" in page) == turns
+    (tmp_path / "dump.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    for dump in (str(tmp_path / "dump.jsonl"), tmp_path / "dump.jsonl"):
+        assert result.to_html(scores, dump=dump) == result.to_html(scores, dump=[dump])
