@@ -29,19 +29,15 @@ bench: $(VENV)/.bench
 
 # Trains the embedded models from all-MiniLM-L6-v2 and the data sets (docs/data.md): some hours on two cores. The
 # folds are for figures only: nothing of them is released. `python -m affectcore.training.unpack --out build/teacher`
-# reads the teacher back from the package, in place of the first two lines.
+# reads a teacher back from the package, in place of the first two lines, for a release without figures of its own.
 TRAINING := $(BIN)/python -m affectcore.training
-SECOND := --epochs 2 --learning-rate 8e-5 --head-learning-rate 1e-3 --contrast 1 --refusals 2 --politeness 6000 \
-  --reactions 1 --rehearsed 6000 --seed 1
 FOLDS := 0 1 2 3 4
 train: $(VENV)/.bench
 	$(TRAINING).finetune --out build/teacher-1 --stop 2
 	$(TRAINING).finetune --out build/teacher --start build/teacher-1 --epochs 1 \
 	  --learning-rate 6e-5 --head-learning-rate 3e-4 --seed 1
 	for fold in $(FOLDS) -1; do \
-	  $(TRAINING).finetune_tone --teacher build/teacher --out build/tone-1/$$fold --fold $$fold && \
-	  $(TRAINING).finetune_tone --teacher build/teacher --start build/tone-1/$$fold --out build/tone/$$fold \
-	    --fold $$fold $(SECOND) && \
+	  $(TRAINING).finetune_tone --teacher build/teacher --out build/tone/$$fold --fold $$fold && \
 	  $(TRAINING).distil --teacher build/teacher --tone-teacher build/tone/$$fold --out build/static/$$fold || exit 1; \
 	done
 	$(TRAINING).validate --scores build/tone --model mini

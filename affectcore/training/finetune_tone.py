@@ -36,10 +36,6 @@ from affectcore.training.tone_data import EVENTS, HEADS, Document
 TRAIN = {
     "seed": 0,
     "epochs": 3,
-    "contrast": 2,  # times that an epoch sees each item of the contrast sets
-    "refusals": 1,  # and each hand-labelled reply of chatgpt-refusals
-    "politeness": 3000,  # requests that an epoch sees
-    "reactions": 0,  # 1: essays teach warmth and expressed distress, too
     "frozen": 3,  # lower layers that stay as they are
     "max_tokens": 96,
     "budget": 2400,  # tokens in a batch
@@ -54,7 +50,7 @@ TRAIN = {
     "kept": 4.0,  # weight of the earlier model's emotions on all passages
     "style": 2.0,  # weight of heads that average
 }
-MOST = {"tweets": 1500, "refusal-direction": 300, "answers": 250}
+MOST = {"tweets": 1500, "refusal-direction": 300, "answers": 250, "politeness": 6000}
 """Documents of a set that an epoch sees, at most."""
 PASSAGES = {"refusal-direction": 3, "answers": 3, "spiral-bench": 8}
 MOST_PASSAGES = 4
@@ -212,7 +208,6 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("build/tone-cache"))
-    parser.add_argument("--start", type=Path, help="go on with the weights of an earlier run, in this folder")
     parser.add_argument("--fold", type=int, default=-1)
     parser.add_argument("--only-cache", action="store_true", help="stop when the cache is there")
     parser.add_argument("--only-tested", action="store_true", help="score the fold's documents alone, at the end")
@@ -254,16 +249,12 @@ def main() -> None:
     )
     mean, std = vad.y.mean(0), vad.y.std(0)
 
-    def adopt(source: dict[str, torch.Tensor], names: tuple[str, ...]) -> None:
-        for name in names:
-            model.heads[name].weight.data = source[f"heads.{name}.weight"].clone()
-            model.heads[name].bias.data = source[f"heads.{name}.bias"].clone()
-
-    adopt(weights, ("goemotions", "vad"))
+    for name in ("goemotions", "vad"):
+        model.heads[name].weight.data = weights[f"heads.{name}.weight"].clone()
+        model.heads[name].bias.data = weights[f"heads.{name}.bias"].clone()
     y = tone_data.targets(documents)
-    if not settings["reactions"]:
-        essays = [i for i, d in enumerate(documents) if d.source == "essays"]
-        y[np.ix_(essays, [HEADS.index("warmth"), HEADS.index("_distress_voice")])] = np.nan
+    # Essays teach hidden heads alone: the metrics add those up (`affectcore.training.validate`).
+    y[[i for i, d in enumerate(documents) if d.source == "essays"], HEADS.index("warmth")] = np.nan
     train = [i for i, d in enumerate(documents) if tone_data.trains(d, fold)]
     rate = np.nanmean(y[train], axis=0).clip(0.02, 0.98)
     model.heads["tone"].weight.data.zero_()
@@ -301,11 +292,6 @@ def main() -> None:
         np.savez(before, **earlier)  # type: ignore[arg-type]
     with np.load(before) as file:
         old = {name: file[name] for name in file}
-    if options["start"]:
-        started_from = load_file(options["start"] / "model.safetensors")
-        adopt(started_from, ("goemotions", "vad", "tone"))
-        for name in model.upper.parts:
-            model.upper.parts[name].data = started_from[name.replace("/", ".")].clone()
     emotion = torch.from_numpy((0.5 * goemotions.y + 0.5 / (1 + np.exp(-old["goemotions"]))).astype(np.float32))
     own_emotion = torch.from_numpy((1 / (1 + np.exp(-old["own_goemotions"]))).astype(np.float32))
     own_vad = torch.from_numpy(((old["own_vad"] - mean) / std).astype(np.float32))
@@ -316,8 +302,6 @@ def main() -> None:
     importance = torch.tensor([1.0] * len(EVENTS) + [settings["style"]] * (len(HEADS) - len(EVENTS)))
     rare = torch.from_numpy(((1 / rate - 1) ** 0.25).clip(1, 2).astype(np.float32))
 
-    most = MOST | {"politeness": settings["politeness"]}
-
     def epoch() -> list[list[tuple[str, int, list[int]]]]:
         """Deal the epoch's texts into batches: (set, number, passages)."""
         items: list[tuple[str, int, list[int]]] = []
@@ -325,9 +309,7 @@ def main() -> None:
         for i in train:
             by_source.setdefault(documents[i].source, []).append(i)
         for source, numbers in by_source.items():
-            times = settings["contrast"] if source.startswith("contrast") else 1
-            times = settings["refusals"] if source == "chatgpt-refusals" else times
-            for i in rng.sample(numbers, min(len(numbers), most.get(source, len(numbers)))) * times:
+            for i in rng.sample(numbers, min(len(numbers), MOST.get(source, len(numbers)))):
                 own = list(range(cache.first[i], cache.first[i + 1]))
                 n = PASSAGES.get(source, MOST_PASSAGES)
                 if len(own) > n:
@@ -435,7 +417,7 @@ def main() -> None:
     save_file({k: v.contiguous() for k, v in kept.items()}, str(out / "model.safetensors"))
     for name in ("config.json", "tokenizer.json"):
         (out / name).write_bytes((options["teacher"] / name).read_bytes())
-    first_stage = json.loads(((options["start"] or options["teacher"]) / "training.json").read_text())
+    first_stage = json.loads((options["teacher"] / "training.json").read_text())
     record = {"earlier": first_stage, "settings": settings, "fold": fold, "rows": len(train), "log": log}
     (out / "training.json").write_text(json.dumps(record, indent=1))
 

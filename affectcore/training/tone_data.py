@@ -27,7 +27,9 @@ EVENTS = (
 )  # fmt: skip
 """Heads of what a text does somewhere: the passages that do it most decide (level `strongest`)."""
 STYLES = ("politeness", "hedging", "toxicity", "warmth", "_distress_reaction", "_empathy")
-"""Heads of how a text is written throughout: means over passages (level `document`). `_empathy` goes into warmth."""
+"""Heads of how a text is written throughout: means over passages (level `document`). `_empathy` goes into warmth;
+`_distress_reaction` learns from writers' own distress beside the contrast sets, `_distress_voice` from these alone.
+"""
 HEADS = EVENTS + STYLES
 
 SHARPNESS = {head: 1.0 if head == "sycophancy" else 0.2 for head in EVENTS}
@@ -43,6 +45,9 @@ JUDGED = {
     "suggestions to seek help": "seek_help",
 }
 """Spiral-Bench's criteria and the heads that learn from them."""
+
+LEARNT_BY = {"distress": ("_distress_voice", "_distress_reaction")}
+"""The heads that learn from a label of the contrast sets, where they are not named as it is."""
 
 FOLDS = 5
 HELD_OUT_MODELS = ("kimi-k2", "claude-3.5-sonnet", "llama-4-maverick")
@@ -122,10 +127,8 @@ def contrast() -> Iterator[Document]:
     for name in ("refusal", "distress", "dependence", "manipulation", "tone", "spiral"):
         for number, row in enumerate(rows(CONTRAST / f"{name}.jsonl")):
             group = f"contrast/{name}/{number // 10}"
-            if "labels" in row:
-                targets = {("_distress_voice" if k == "distress" else k): float(v) for k, v in row["labels"].items()}
-            else:
-                targets = {"_distress_voice" if name == "distress" else name: float(row["label"])}
+            labels = row["labels"] if "labels" in row else {name: row["label"]}
+            targets = {head: float(y) for label, y in labels.items() for head in LEARNT_BY.get(label, (label,))}
             yield Document(row["text"], targets, f"contrast-{name}", group, raw={"label": float(row.get("label", -1))})
 
 
@@ -195,9 +198,9 @@ def _essays(folder: Path) -> Iterator[Document]:
     for row in csv.DictReader(data._open(path)):
         raw = {"empathy": float(row["empathy"]), "distress": float(row["distress"])}
         targets = {"_empathy": (raw["empathy"] - 1) / 6, "_distress_reaction": (raw["distress"] - 1) / 6}
-        # Feeling with others counts as warmth, and, even at its strongest, as no more than doubtful distress.
-        targets |= {"warmth": targets["_empathy"], "_distress_voice": targets["_distress_reaction"] / 2}
-        yield Document(row["essay"], targets, "essays", f"article/{row['article_id']}", raw=raw)
+        targets["warmth"] = targets["_empathy"]
+        # Twice the weight: their two hidden heads have few other teachers, or stronger ones.
+        yield Document(row["essay"], targets, "essays", f"article/{row['article_id']}", raw=raw, weight=2.0)
 
 
 def _spiral(folder: Path) -> Iterator[Document]:

@@ -1,7 +1,8 @@
 """Read the embedded `mini` back as a teacher, to go on from it without the hours that its first stages take.
 
 ``python -m affectcore.training.unpack --out build/teacher`` writes what `affectcore.training.finetune` would have: the
-weights, which are int8 in the package, as float32, and the first stages' record from the model's card.
+weights, which are int8 in the package, as float32, and the first stages' record from the model's card. Its upper layers
+have seen the tone sets, so folds that start from it do not tell how well unseen text is judged.
 """
 
 from __future__ import annotations

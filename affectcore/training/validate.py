@@ -398,16 +398,20 @@ def warmth(judge: Judge, x: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
 def distress(judge: Judge, x: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Fit the distress index on held-out features, and measure it by cross-fitting over the same folds."""
     documents = judge.documents
-    importance = {"contrast-distress": 1.0, "contrast-tone": 0.5, "essays": 1.0}
+    # What writers said of themselves shows in their text in part only: it needs more weight to be heard at all. On
+    # held-out scores, weights from 0.3 to 10 move its correlation from 0.23 to 0.31, and the accuracy on our set down
+    # by 0.01.
+    importance = {"contrast-distress": 1.0, "contrast-tone": 0.5, "essays": 5.0}
     rows, y, weight = [], [], []
     for i, d in enumerate(documents):
-        if d.source in importance and "_distress_voice" in d.targets and judge.fold[i] in judge.folds:
+        if d.source in importance and "_distress_reaction" in d.targets and judge.fold[i] in judge.folds:
             rows.append(i)
-            y.append(d.targets["_distress_voice"])
+            y.append(d.targets["_distress_reaction"])
             weight.append(importance[d.source])
     at, target, w = np.array(rows), np.array(y), np.array(weight)
     # Even odds, as in `calibration`.
     short = np.array([documents[i].source != "essays" for i in at])
+    target[~short] = target[~short].clip(0.02, 0.98)  # no essay is a case of 0 or 1 below
     w[short & (target > 0.5)] *= w[short & (target <= 0.5)].sum() / w[short & (target > 0.5)].sum()
 
     def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
