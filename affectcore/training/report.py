@@ -45,7 +45,8 @@ TONE = {
     "dependence": "our contrast sets",
     "manipulation": "our contrast sets",
     "_distress_voice": "our contrast sets, Arena-Hard answers as weak negatives",
-    "_distress_reaction": "empathic reactions, writers' own distress (Buechel et al. 2018, CC BY 4.0)",
+    "_distress_reaction": "empathic reactions, writers' own distress (Buechel et al. 2018, CC BY 4.0), our contrast "
+    "sets",
 }
 _JUDGED = (
     "turns of Spiral-Bench v0.2 (MIT) judged by a language model, our contrast set, Arena-Hard answers as weak "
