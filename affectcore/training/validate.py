@@ -389,9 +389,9 @@ def warmth(judge: Judge, x: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     at = np.array(rows)
     target = np.array([judge.documents[i].targets["warmth"] for i in rows])
     # What people say they felt shows in their text in part only: it needs more weight to be heard beside our labels.
-    w = np.array([8.0 if judge.documents[i].source == "essays" else 1.0 for i in rows])
-    scores[at, HEADS.index("warmth")] = crossed(x[at], target, w, judge.fold[at], 300.0, logistic)
-    fitted = logistic(x[at], target, w, 300.0)
+    w = np.array([12.0 if judge.documents[i].source == "essays" else 1.0 for i in rows])
+    scores[at, HEADS.index("warmth")] = crossed(x[at], target, w, judge.fold[at], 3000.0, logistic)
+    fitted = logistic(x[at], target, w, 3000.0)
     return {"bias": float(fitted[-1]), "weights": dict(zip(PARTS, map(float, fitted)))}
 
 
