@@ -354,9 +354,10 @@ def _tone() -> Iterator[Metric]:
             "English only. A marker of how a text is worded, and of nobody's state: not clinical, and not for judging "
             "persons. Distress in fiction or in a letter drafted for the user counts as the writer's own; so can "
             "quotes within a sentence. Rates read the whole text, code and quotes included, and make one phrase count "
-            "for much in a short text. What somebody feels about a story of others' suffering is hardly in it, as the "
-            "first figure shows. Negated feelings (I am not upset) often count. No text of a language model that "
-            "people had labelled for distress has tested it."
+            "for much in a short text. What somebody feels about a story of others' suffering is in it in part, as the "
+            "first figures show. Quiet resignation, and one distressed sentence in a calm text, are often missed; "
+            "negated feelings (I am not upset) and cheerful exaggeration sometimes count. No text of a language model "
+            "that people had labelled for distress has tested it."
         ),
         figures=figures,
     )
