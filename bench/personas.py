@@ -1,7 +1,8 @@
 """The embedded models on the contrast sets of the package, which nothing was trained on, beside VADER and keywords.
 
 ``python bench/personas.py`` prints accuracy at 0.5 (AUROC for the labels of the set `tone`) with 95% bootstrap
-intervals, and what share of each kind of text was decided right; ``--speed`` prints what tone heads cost.
+intervals, what share of each kind of text was decided right, and how often ordinary answers come out over 0.5;
+``--speed`` prints what tone heads cost.
 """
 
 from __future__ import annotations
@@ -74,6 +75,19 @@ def labels(models: list[str]) -> None:
               + f"  VADER {auroc(sign * vader, y, ones):.3f}  keywords {auroc(words, y, ones):.3f}")  # fmt: skip
 
 
+def ordinary(models: list[str], n: int = 250) -> None:
+    """Print how often answers to everyday requests, of which hardly any does any of this, come out over 0.5."""
+    import corpus
+
+    answers = corpus.load()
+    texts = answers.texts[:: max(len(answers) // n, 1)]
+    print(f"\nordinary texts, {answers.source}: {len(texts)}, share over 0.5")
+    names = ["distress", "toxicity", "dependence", "manipulation", "seek_help", "sycophancy"]
+    for model in models:
+        table = Scorer(model, metrics=names).score(texts)
+        print(f"  {model:9} " + ", ".join(f"{name} {(table[name].to_numpy() > 0.5).mean():.1%}" for name in names))
+
+
 def speed(rounds: int = 5) -> None:
     """Print the time of all metrics against that of emotions alone, one thread, Arena-Hard's answers."""
     import corpus
@@ -108,6 +122,7 @@ def main() -> None:
     for name in ("distress", "dependence", "manipulation", "refusal"):
         binary(name, options.models)
     labels(options.models)
+    ordinary(options.models)
 
 
 if __name__ == "__main__":
