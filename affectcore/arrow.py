@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from affectcore.errors import UsageError
 
-BLOCK_BYTES = {"numba": 1 << 20, "reference": 1 << 20, "triton": 32 << 20}
+BLOCK_BYTES = {"numba": 1 << 20, "triton": 32 << 20}
 """Text that one call of the kernels works on: on a CPU its word stream stays in a core's cache; it fills a GPU."""
 _MOST_BYTES = 2**31 - 1
 
@@ -45,9 +45,10 @@ def ragged(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def blocks(offsets: np.ndarray, backend: str = "numba") -> Iterator[tuple[int, int]]:
     """Cut documents into runs of about `BLOCK_BYTES`; a longer document is a run of its own."""
+    size = BLOCK_BYTES["triton" if backend == "triton" else "numba"]
     begin, n = 0, len(offsets) - 1
     while begin < n:
-        end = int(np.searchsorted(offsets, offsets[begin] + BLOCK_BYTES[backend], side="right")) - 1
+        end = int(np.searchsorted(offsets, offsets[begin] + size, side="right")) - 1
         end = min(max(end, begin + 1), n)
         yield begin, end
         begin = end

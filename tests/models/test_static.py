@@ -115,6 +115,12 @@ def test_segments_are_rows() -> None:
     assert sum(table["n_words"].to_pylist()) == len(text.split())
 
 
+def test_features_take_any_name_of_a_backend() -> None:
+    texts = pa.array(["I love it. I hate rain!", ""], pa.large_string())
+    model = base.load("static")
+    np.testing.assert_array_equal(model.features(texts, backend="auto"), model.features(texts, backend="numba"))
+
+
 def test_bytes_under_a_null_are_no_text() -> None:
     buffers = pa.array(["I hate it. Go.", "Fine."], pa.string()).buffers()
     texts = pa.Array.from_buffers(pa.string(), 2, [pa.py_buffer(b"\x02"), *buffers[1:]])
