@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from io import IOBase
 from typing import Any, NamedTuple
 
@@ -186,6 +187,8 @@ class Scorer:
             metadata={"affectcore": json.dumps(self.provenance(), sort_keys=True)},
         )
 
+        self._order = tuple(self.schema.names)
+
     def _select(
         self, metrics: Any, model: tuple[Any, ...], everything: Set[str]
     ) -> tuple[list[registry.Metric], list[str]]:
@@ -307,7 +310,7 @@ class Scorer:
             said = _interleave(said, told, owner, is_answer)
         if self.unit == "segment" and said.null_count:
             said = said.fill_null("")  # under a null there can be bytes, and they are no text
-        columns, parents = self._measure(said, pool, owner)
+        columns, parents = self._measure(*ragged(said), pool, owner)
         mask = said.is_null().to_numpy(zero_copy_only=False) if said.null_count else None
         bad = self._bad(columns, len(said) if parents is None else len(parents))
         if parents is not None:
@@ -320,12 +323,8 @@ class Scorer:
         if owner is not None and is_answer is not None:
             columns["part"] = _parts(is_answer if parents is None else is_answer[parents])
             rows = owner if parents is None else owner[parents]
-        arrays = [
-            _column(columns[name], mask if name != "part" else None, name in self._nullable)
-            for name in self.schema.names
-        ]
-        batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-        unscored = np.unique(np.flatnonzero(bad) if rows is None else rows[bad]).tolist()
+        batch = self._batch(columns, mask)
+        unscored = np.unique(np.flatnonzero(bad) if rows is None else rows[bad]).tolist() if bad.any() else []
         return Rows(batch, rows, unscored, 0 if told is None else len(told) - told.null_count)
 
     def _divide(self, texts: Any) -> tuple[pa.Array, pa.Array | None]:
@@ -379,7 +378,7 @@ class Scorer:
         else:
             flat = said if len(turn) == len(said) else said.filter(pa.array(answers | others))
         conversation = np.searchsorted(texts.offsets, turn, side="right") - 1
-        columns, _ = self._measure(flat, pool, conversation)
+        columns, _ = self._measure(*ragged(flat), pool, conversation)
         unscored = np.unique(conversation[self._bad(columns, len(turn))]).tolist()
         if self.unit == "conversation":
             role = np.where(assistant, context.ASSISTANT, np.where(texts.has_role("user"), context.USER, context.OTHER))
@@ -389,9 +388,8 @@ class Scorer:
         columns["turn"] = texts.number[turn]
         columns["role"] = pa.repeat("assistant", len(turn)) if texts.role is None else texts.role.take(pa.array(turn))
         columns["part"] = _parts(is_answer)
-        arrays = [_column(columns[name], None, name in self._nullable) for name in self.schema.names]
         parents = turn if texts.own_rows else conversation
-        return Rows(pa.RecordBatch.from_arrays(arrays, schema=self.schema), parents, unscored, n_reasoning)
+        return Rows(self._batch(columns), parents, unscored, n_reasoning)
 
     def _whole(
         self, columns: dict[str, Any], chosen: np.ndarray, role: np.ndarray, offsets: np.ndarray, missing: Any
@@ -412,27 +410,60 @@ class Scorer:
                 out[name] = np.minimum(total, np.iinfo(np.int32).max).astype(np.int32)
         if self._context:
             out |= context.conversation_columns(columns, role, offsets, self._context, self.backend)
-        arrays = [_column(out[name], missing, True) for name in self.schema.names]
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        return self._batch(out, missing, set(out))
+
+    def _batch(
+        self, columns: dict[str, Any], mask: np.ndarray | None = None, nullable: Set[str] | None = None
+    ) -> pa.RecordBatch:
+        """Return columns as a batch of `schema`: null where `mask` is, and where one of the `nullable` has NaN.
+
+        Columns that are Arrow arrays already stay as they are.
+        """
+        nullable = self._nullable if nullable is None else nullable
+        floats = [name for name in self._order if getattr(columns[name], "dtype", None) == np.float32]
+        arrays: dict[str, pa.Array] = {}
+        if floats:
+            # All at once: for a short text, calls for each of some 70 columns would cost as much as its scores.
+            values = np.concatenate([columns[name] for name in floats])
+            table = values.reshape(len(floats), -1)
+            n = table.shape[1]
+            missing = np.isnan(table)
+            missing[[name not in nullable for name in floats]] = False
+            if mask is not None:
+                missing |= mask
+            whole = pa.array(values)
+            for k, (name, gaps) in enumerate(zip(floats, missing.any(axis=1).tolist())):
+                arrays[name] = pa.array(table[k], mask=missing[k]) if gaps else whole.slice(k * n, n)
+        for name in self._order:
+            if name not in arrays:
+                column = columns[name]
+                arrays[name] = column if isinstance(column, pa.Array) else pa.array(column, mask=mask)
+        return pa.RecordBatch.from_arrays([arrays[name] for name in self._order], schema=self.schema)
 
     def _bad(self, columns: dict[str, Any], n: int) -> np.ndarray:
         """Return a bool for each unit: whether scores that every text has are missing."""
-        found = [np.isnan(columns[name]) for name in self._computed if name in self._owed]
-        return np.any(found, axis=0) if found else np.zeros(n, bool)
+        owed = [columns[name] for name in self._computed if name in self._owed]
+        missing = np.isnan(np.concatenate(owed)) if owed else np.zeros(0, bool)
+        if not missing.any():
+            return np.zeros(n, bool)
+        return np.asarray(missing.reshape(len(owed), -1).any(axis=0))
 
     def _measure(
-        self, texts: pa.Array, pool: ThreadPoolExecutor | None, owner: np.ndarray | None
+        self,
+        values: np.ndarray,
+        offsets: np.ndarray,
+        pool: ThreadPoolExecutor | None = None,
+        owner: np.ndarray | None = None,
     ) -> tuple[dict[str, Any], np.ndarray | None]:
-        """Compute all columns of some texts, and for segments the number of each one's text.
+        """Compute all columns of ragged texts, and for segments the number of each one's text.
 
         `owner` numbers the text of the caller's that each text belongs to, for messages.
         """
-        values, offsets = ragged(texts)
         cuts = list(blocks(offsets, self.backend))
-        run = pool.map if pool else map
+        run = pool.map if pool and len(cuts) > 1 else map
         parts = list(run(lambda cut: self._score_block(values, offsets[cut[0] : cut[1] + 1]), cuts))
         whole: dict[str, Any] = {}
-        if self._needs_model and self._model.deals and len(texts):
+        if self._needs_model and self._model.deals and len(offsets) > 1:
             rates = {name: np.concatenate([part[name] for part in parts]) for name in self._rates}
             try:
                 whole = self._score_model(values, offsets, pool, rates)
@@ -443,14 +474,17 @@ class Scorer:
         dtypes = dict(self._computed)
         if self.unit == "segment":
             dtypes |= {"segment": np.int32, "segment_start": np.int32, "segment_kind": np.uint8}
-        columns = {
-            name: whole[name]
-            if name in whole
-            else np.concatenate([part[name] for part in parts])
-            if parts
-            else np.empty(0, dtype)
-            for name, dtype in dtypes.items()
-        }
+        if len(parts) == 1:
+            columns = {**parts[0], **whole}
+        else:
+            columns = {
+                name: whole[name]
+                if name in whole
+                else np.concatenate([part[name] for part in parts])
+                if parts
+                else np.empty(0, dtype)
+                for name, dtype in dtypes.items()
+            }
         if self.unit != "segment":
             return columns, None
         parents = [np.repeat(np.arange(begin, end), part["n"]) for (begin, end), part in zip(cuts, parts)]
@@ -488,7 +522,7 @@ class Scorer:
             for name, column in (("text", text), ("conversation", conversation)):
                 if column is not None:
                     raise UsageError(f"{name}={column!r} names a column, but an array was given")
-            with ThreadPoolExecutor(self.threads) as pool:
+            with self._threads(source.nbytes) as pool:
                 chunks = self._voiced(((None, chunk) for chunk in source.chunks), "array")
                 batches = [self.score_units(said, pool)[0] for _, said in chunks]
             return pa.Table.from_batches(batches, self.schema)
@@ -497,6 +531,50 @@ class Scorer:
             rows = self._voiced(rows, "table")
             batches = [self._join(kept, schema, *self.score_units(said, pool)) for kept, said in rows]
         return pa.Table.from_batches(batches, schema)
+
+    def score_one(self, text: str | bytes | None) -> dict[str, Any]:
+        """Score one text, without what `score` costs beyond that: no threads, no Arrow.
+
+        Parameters
+        ----------
+        text
+            The text; or anything that `score` takes as an item of a list, which is not as quick.
+
+        Returns
+        -------
+        dict
+            Column to value, in the order of `schema`: float, int, or None for null. The values are those of
+            ``score([text])``.
+
+        Raises
+        ------
+        UsageError
+            If the unit is not `document`, or `parts` is `both`: a text may have several rows then.
+        """
+        if self.unit != "document" or self.parts == "both":
+            raise UsageError(
+                f"score_one returns one row per text, and unit {self.unit} with parts {self.parts} can have several: "
+                "use score"
+            )
+        if not isinstance(text, (str, bytes)):
+            row: dict[str, Any] = self.score([text]).to_pylist()[0]
+            return row
+        from affectcore.io.formats.parts import split_one
+
+        whole = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+        data = whole if self.parts == "whole" else split_one(whole)[self.parts == "reasoning"]
+        if data is None:
+            return dict.fromkeys(self._order)
+        columns, _ = self._measure(np.frombuffer(data, np.uint8), np.array([0, len(data)]))
+        values = np.concatenate([columns[name] for name in self._order]).tolist()  # float64, which holds an int32, too
+        return {
+            name: int(value)
+            if self._computed[name] is np.int32
+            else None
+            if value != value and name in self._nullable
+            else value
+            for name, value in zip(self._order, values)
+        }
 
     def stream(
         self, reader: Any, *, text: str | None = None, conversation: str | None = None
@@ -530,6 +608,11 @@ class Scorer:
         schema, rows = self._rows(source, text, conversation)
         for kept, said in self._voiced(rows, "table"):
             yield self._join(kept, schema, *self.score_units(said))
+
+    def _threads(self, n_bytes: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+        """Return threads for so much text; none where one block holds it, which threads could not share."""
+        shared = n_bytes > BLOCK_BYTES["numba"] or (self._model is not None and self._model.deals)
+        return ThreadPoolExecutor(self.threads) if shared else nullcontext()
 
     def _voiced(self, rows: Iterator[tuple[Any, Any]], what: str) -> Iterator[tuple[Any, Any]]:
         """Pass rows on; raise at their end where there were turns, but none of a role that is scored."""
@@ -723,15 +806,6 @@ def _interleave(said: pa.Array, told: pa.Array | None, owner: np.ndarray, is_ans
 
 def _parts(is_answer: np.ndarray) -> pa.Array:
     return pa.DictionaryArray.from_arrays(is_answer.astype(np.int8), ["reasoning", "answer"]).cast(pa.string())
-
-
-def _column(values: Any, mask: np.ndarray | None, nullable: bool) -> pa.Array:
-    if isinstance(values, pa.Array):
-        return values
-    if nullable and values.dtype == np.float32:
-        missing = np.isnan(values)
-        mask = missing if mask is None else mask | missing
-    return pa.array(values, mask=mask)
 
 
 def _load_model(name: str, precision: str, long: str) -> Any:

@@ -88,6 +88,10 @@ def check(backend: str) -> str:
     return name
 
 
+_found: dict[tuple[str, str], ModuleType] = {}
+"""Implementations that can run, by family and backend."""
+
+
 def is_tensor(array: object) -> bool:
     """Tell whether `array` is a torch tensor, without importing torch."""
     return type(array).__module__.partition(".")[0] == "torch"
@@ -110,20 +114,27 @@ def implementation(family: str, backend: str, *arrays: object) -> ModuleType:
     BackendError
         If arrays of both kinds are mixed, or the backend cannot run.
     """
-    tensors = sum(is_tensor(a) for a in arrays)
+    # NumPy arrays alone are the usual case, and short texts make many such calls.
+    tensors = 0 if set(map(type, arrays)) <= {np.ndarray} else sum(is_tensor(a) for a in arrays)
     if tensors not in (0, len(arrays)):
         raise BackendError("NumPy arrays and torch tensors are mixed; move all of them to one side first")
     if backend == "auto":
         backend = "triton" if tensors else "numba"
     elif tensors and backend in ("reference", "numba"):
         raise BackendError(f"backend {backend} works on NumPy arrays, not on torch tensors: call .cpu().numpy() first")
+    found = _found.get((family, backend))
+    if found is not None:
+        return found
     module = {"reference": "reference", "numba": "cpu", "triton": "gpu"}.get(backend)
     if module is None:
         raise unknown(backend)
     reason = why_not(backend)
     if reason:
         raise BackendError(f"backend {backend} cannot run here: {reason}")
-    return importlib.import_module(f"{__package__}.{family}.{module}")
+    found = importlib.import_module(f"{__package__}.{family}.{module}")
+    if backend != "triton":  # whether that can run depends on the environment, too, and is asked each time
+        _found[family, backend] = found
+    return found
 
 
 def place(arrays: Any, backend: str) -> Any:
@@ -149,7 +160,11 @@ def place(arrays: Any, backend: str) -> Any:
 
 def fetch(arrays: Any) -> Any:
     """Return `arrays` (an array or tensor, or nested tuples of them) as NumPy arrays."""
+    if type(arrays) is np.ndarray:
+        return arrays
     if isinstance(arrays, tuple):
+        if set(map(type, arrays)) <= {np.ndarray}:
+            return arrays
         parts = [fetch(a) for a in arrays]
         return type(arrays)(*parts) if hasattr(arrays, "_fields") else tuple(parts)
     return arrays.cpu().numpy() if is_tensor(arrays) else arrays

@@ -17,14 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from affectcore.metrics import dynamics
 
 if TYPE_CHECKING:
     from affectcore.models.base import Head, Model
 
 __all__ = ["CAP", "Distress", "contributions", "index"]
+
+_COLUMNS = {"distress"} | dynamics.names("distress")
 
 CAP = 10.0
 """The most that a rate per 100 words counts for."""
@@ -61,12 +66,18 @@ class Distress:
         """Return plain values for `affect.json`."""
         return {"version": self.version, "bias": self.bias, "weights": self.weights, "info": self.info}
 
-    @property
+    @cached_property
     def rates(self) -> tuple[str, ...]:
         """Names of the word lists among the features."""
         from affectcore.lexicons import LISTS
 
         return tuple(name for name in self.weights if name in LISTS)
+
+    @cached_property
+    def by_row(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of features, counted from 1, that `CAP` holds for, int64, and the weights, float64 (features, 1)."""
+        rows = [row for row, name in enumerate(self.weights, 1) if name in self.rates]
+        return np.array(rows, np.int64), np.array([*self.weights.values()], np.float64)[:, None]
 
     def computable(self, heads: Iterable[Head]) -> bool:
         """Tell whether some heads, and the word lists, have all features."""
@@ -76,7 +87,7 @@ class Distress:
 
 def asked(names: Collection[str]) -> bool:
     """Tell whether columns need distress: its own, or those of how it goes along a text."""
-    return any(name == "distress" or name.startswith("distress_") for name in names)
+    return not _COLUMNS.isdisjoint(names)
 
 
 def contributions(columns: Mapping[str, np.ndarray], model: Model) -> dict[str, np.ndarray]:
@@ -99,22 +110,33 @@ def contributions(columns: Mapping[str, np.ndarray], model: Model) -> dict[str, 
     ValueError
         If the model has no distress, or a feature is missing.
     """
+    x = _terms(columns, model)
+    assert model.distress is not None
+    return dict(zip(("bias", *model.distress.weights), x))
+
+
+def _terms(columns: Mapping[str, np.ndarray], model: Model) -> np.ndarray:
+    """Return the bias and what each feature adds to the logit, float64 (1 + features, n)."""
     if model.distress is None:
         raise ValueError(f"model {model.name} has no distress")
-    missing = [name for name in model.distress.weights if name not in columns]
+    own = model.distress
+    missing = [name for name in own.weights if name not in columns]
     if missing:
         raise ValueError(f"distress needs the columns {', '.join(missing)}")
-    rates = set(model.distress.rates)
-    out = {}
-    for name, weight in model.distress.weights.items():
-        values = np.asarray(columns[name], np.float64)
-        out[name] = weight * (np.minimum(values, CAP) if name in rates else values)
-    n = len(next(iter(out.values()), ()))
-    return {"bias": np.full(n, model.distress.bias), **out}
+    n = len(columns[next(iter(own.weights))]) if own.weights else 0
+    x = np.empty((1 + len(own.weights), n))
+    x[0] = own.bias
+    for row, name in enumerate(own.weights, 1):
+        x[row] = columns[name]
+    capped, weights = own.by_row
+    x[capped] = np.minimum(x[capped], CAP)
+    x[1:] *= weights
+    return x
 
 
 def index(columns: Mapping[str, np.ndarray], model: Model) -> np.ndarray:
     """Return distress, float32 (n,), from columns as `contributions` takes them; NaN where a feature is NaN."""
-    x = np.sum(list(contributions(columns, model).values()), axis=0)
+    # One term after the other, whatever n: `sum` would add the terms of a single text in another order.
+    x = np.cumsum(_terms(columns, model), axis=0)[-1]
     found: np.ndarray = (0.5 * (1 + np.tanh(0.5 * x))).astype(np.float32)  # the logistic function, without overflow
     return found

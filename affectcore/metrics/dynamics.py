@@ -18,6 +18,8 @@ place, and no difference is taken across them. `affectcore.kernels.dynamics` has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,20 +34,23 @@ MEASURES = ("sd", "instability", "inertia", "slope", "peak")
 """What the names of the columns end with."""
 
 
+@lru_cache(maxsize=16)
 def names(score: str) -> frozenset[str]:
     """Return the names of a score's columns."""
     return frozenset(f"{score}_{measure}" for measure in MEASURES)
 
 
-def columns(name: str, values: np.ndarray, offsets: np.ndarray, backend: str = "numba") -> dict[str, np.ndarray]:
-    """Measure how a score goes along series (see the module).
+def columns(
+    name: str | Sequence[str], values: np.ndarray, offsets: np.ndarray, backend: str = "numba"
+) -> dict[str, np.ndarray]:
+    """Measure how a score, or several, go along series (see the module).
 
     Parameters
     ----------
     name
-        The score's, for example `valence`: the columns are `<name>_sd` and so on.
+        The score's, for example `valence`: the columns are `<name>_sd` and so on. Or names of k scores.
     values
-        float32 (n_units,): the score of each unit, NaN where it has none.
+        float32 (n_units,), or (n_units, k): the scores of each unit, NaN where it has none.
     offsets
         int64 (n + 1,): series s is values[offsets[s]:offsets[s + 1]].
     backend
@@ -59,13 +64,20 @@ def columns(name: str, values: np.ndarray, offsets: np.ndarray, backend: str = "
     Raises
     ------
     ValueError
-        If values are not of one dimension.
+        If values are not of the shape that the names ask for.
     BackendError
         If the backend cannot run here.
     """
+    import numpy as np
+
     from affectcore.kernels import dispatch, dynamics
 
-    if values.ndim != 1:
-        raise ValueError(f"a score has one value per unit, not values of shape {values.shape}")
+    if isinstance(name, str):
+        if values.ndim != 1:
+            raise ValueError(f"a score has one value per unit, not values of shape {values.shape}")
+        name, values = (name,), values[:, None]
+    elif values.shape[1:] != (len(name),):
+        raise ValueError(f"{len(name)} scores have as many values per unit, not values of shape {values.shape}")
     measured = dispatch.fetch(dynamics.dynamics(*dispatch.place((values, offsets), backend), backend=backend))
-    return {f"{name}_{measure}": getattr(measured, measure) for measure in MEASURES}
+    found = {measure: np.ascontiguousarray(getattr(measured, measure).T) for measure in MEASURES}
+    return {f"{score}_{measure}": found[measure][k] for k, score in enumerate(name) for measure in MEASURES}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -65,31 +65,31 @@ def score(
     stream = words.words(text.values, text.offsets, alphabet, vocabulary, False, backend=backend)
     marks = tone.punctuation(text.values, text.offsets, backend=backend)
 
-    rewritten = dispatch.fetch(text.n_words)
-    n_words = np.where(rewritten < 0, np.diff(dispatch.fetch(stream.offsets)), rewritten).astype(np.int32)
+    rewritten, ends = dispatch.fetch((text.n_words, stream.offsets))
+    n_words = np.where(rewritten < 0, ends[1:] - ends[:-1], rewritten).astype(np.int32)
     per_100 = np.divide(100.0, n_words, out=np.zeros(len(n_words)), where=n_words > 0)
     out: Columns = {
-        "n_bytes": np.diff(offsets).astype(np.int32),
+        "n_bytes": (offsets[1:] - offsets[:-1]).astype(np.int32),
         "n_words": n_words,
         "n_invalid_bytes": dispatch.fetch(text.n_invalid),
     }
 
-    def rates(counts: dict[str, np.ndarray]) -> None:
-        for name, n in counts.items():
-            out[name] = (n * per_100).astype(np.float32)
+    def rates(names: Sequence[str], counts: np.ndarray) -> None:
+        out.update(zip(names, (counts * per_100).astype(np.float32)))
 
     if not set(names).isdisjoint(GROUPS["vader"]):
         scores = tone.vader(stream.ids, stream.flags, stream.offsets, *marks, rules, corrected, backend=backend)
-        for name, column in zip(scores._fields, dispatch.fetch(scores)):
-            out[f"vader_{name}"] = column.astype(np.float32)
+        out |= {
+            f"vader_{name}": column.astype(np.float32) for name, column in zip(scores._fields, dispatch.fetch(scores))
+        }
     if not set(names).isdisjoint(GROUPS["lexical"]):
         counts = dispatch.fetch(tone.count(stream.ids, stream.offsets, categories, backend=backend))
-        rates(dict(zip(lexicons.LISTS, counts)))
+        rates(lexicons.LISTS, counts)
     if not set(names).isdisjoint(GROUPS["surface"]):
         # Descriptions of emoji hold such marks, too; they are no part of the text.
         own = marks if text.values is raw else tone.punctuation(raw, raw_offsets, backend=backend)
         shouted = tone.count_flag(stream.flags, stream.offsets, words.SHOUTED, backend=backend)
-        rates(dict(zip(("exclaims", "questions", "caps"), dispatch.fetch((*own, shouted)))))
+        rates(("exclaims", "questions", "caps"), np.stack(dispatch.fetch((*own, shouted))))
     return out
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,11 @@ class Taxonomy:
     def labels(self) -> tuple[str, ...]:
         """The labels, in output order."""
         return tuple(self.mapping)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the score columns, in output order."""
+        return tuple(f"{self.name}_{label}" for label in self.mapping)
 
     def coarse(self, label: str) -> tuple[str, ...]:
         """Return the labels that a label of GoEmotions counts for: none to several.

@@ -39,7 +39,7 @@ PASSAGE_BYTES = 256
 Kind = Literal["multi_label", "single_label", "regression"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
     """A small classifier or regressor on a model's frozen features.
 
@@ -173,15 +173,17 @@ class Model(abc.ABC):
 
         codes = {"code": segments.CODE, "quote": segments.QUOTE, "table": segments.TABLE, "url": segments.URL}
         kind, bounds = dispatch.fetch(found.kind), dispatch.fetch(found.offsets)
-        excluded = np.isin(kind, [codes[name] for name in self.exclude])
-        n_excluded = np.where(excluded, np.diff(bounds), 0)
+        toneless = np.zeros(256, bool)
+        toneless[[codes[name] for name in self.exclude]] = True
+        excluded = toneless[kind]
+        n_excluded = np.where(excluded, bounds[1:] - bounds[:-1], 0)
         if len(self.exclude) < len(codes):
             kind = np.where(excluded, kind, segments.TEXT).astype(kind.dtype)
             found = found._replace(kind=dispatch.place(kind, backend))
         if unit == "segment":
             return found, n_excluded
-        total = np.concatenate([[0], np.cumsum(n_excluded)])
-        return found, np.diff(total[dispatch.fetch(found.first)])
+        ends = np.concatenate([[0], np.cumsum(n_excluded)])[dispatch.fetch(found.first)]
+        return found, ends[1:] - ends[:-1]
 
     @abc.abstractmethod
     def score(

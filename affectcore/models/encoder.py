@@ -377,7 +377,7 @@ class Encoder(Model):
                 out[part] = logits
             self.report.add(compute=time.perf_counter() - began)
         else:
-            for _ in (pool.map if pool else map)(run, dealt):
+            for _ in (pool.map if pool and len(dealt) > 1 else map)(run, dealt):
                 pass
         self.report.add(n_sequences=len(inverse), n_computed=len(first), n_tokens=int(lengths.sum()))
         every: np.ndarray = out[inverse]

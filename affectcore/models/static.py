@@ -113,7 +113,8 @@ class Static(Model):
         tables = self.tables(backend)
         values, offsets = dispatch.place((values, offsets), backend)
         found = segments.segments(values, offsets, backend=backend)
-        n_segments = np.diff(dispatch.fetch(found.first))
+        first = dispatch.fetch(found.first)
+        n_segments = first[1:] - first[:-1]
         found, n_excluded = self.toned(found, unit, backend)
         if unit == "passage":
             found = segments.passages(*found, PASSAGE_BYTES, backend=backend)
@@ -127,7 +128,8 @@ class Static(Model):
             )
             part = bag.logits(tokens.ids, tokens.offsets, tables.bag, tables.heads, backend=backend)
             logits[begin:end] = dispatch.fetch(part)
-            n_tokens[begin:end] = np.diff(dispatch.fetch(tokens.offsets))
+            ends = dispatch.fetch(tokens.offsets)
+            n_tokens[begin:end] = ends[1:] - ends[:-1]
         first, kind = dispatch.fetch(found.first), dispatch.fetch(found.kind)
         return Scored(logits, first, kind, n_tokens, n_segments, n_excluded=n_excluded)
 

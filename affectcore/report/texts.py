@@ -199,9 +199,10 @@ class _Texts(Scorer):
 
     measured: pa.Array
 
-    def _measure(self, texts: pa.Array, pool: Any, owner: Any) -> Any:
-        self.measured = texts
-        return super()._measure(texts, pool, owner)
+    def _measure(self, values: np.ndarray, offsets: np.ndarray, pool: Any = None, owner: Any = None) -> Any:
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+        self.measured = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+        return super()._measure(values, offsets, pool, owner)
 
 
 class _Dump:

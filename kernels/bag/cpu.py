@@ -8,7 +8,7 @@ are written in LLVM's vector types, which become what registers the machine has.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 from affectcore.kernels.dispatch import inline, jit
 from affectcore.kernels.memory import load32, load64
+from affectcore.kernels.prepared import prepared
 
 from .tables import FIRST_FACTOR, FIRST_SHIFT, MIX_FACTOR, PRIOR, SECOND_FACTOR, SECOND_SHIFT, Bag, Heads
 
@@ -263,11 +264,24 @@ def _padded(array: np.ndarray) -> np.ndarray:
     return out
 
 
-def _call(ids: np.ndarray, offsets: np.ndarray, bag: Bag, heads: Heads, features: np.ndarray, out: np.ndarray) -> None:
+class _Layers(NamedTuple):
+    padded: Heads
+    m: int  # columns of the hidden layer that are no padding
+
+
+def _layers(heads: Heads) -> _Layers:
+    return _Layers(Heads(*(_padded(a) for a in heads)), heads.hidden.shape[1])
+
+
+_known_layers = prepared(_layers)
+
+
+def _call(
+    ids: np.ndarray, offsets: np.ndarray, bag: Bag, layers: _Layers, features: np.ndarray, out: np.ndarray
+) -> None:
     ids, offsets = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(offsets, np.int64)
     rows, gains = np.ascontiguousarray(bag.rows), np.ascontiguousarray(bag.gains, np.float32)
-    (n_rows, d), n_unigrams, m, k = rows.shape, int(bag.n_unigrams[0]), heads.hidden.shape[1], out.shape[1]
-    layers = Heads(*(_padded(a) for a in heads))
+    (n_rows, d), n_unigrams, k = rows.shape, int(bag.n_unigrams[0]), out.shape[1]
     if not _run(
         ids.ctypes.data,
         offsets.ctypes.data,
@@ -277,11 +291,11 @@ def _call(ids: np.ndarray, offsets: np.ndarray, bag: Bag, heads: Heads, features
         n_rows,
         d,
         n_unigrams,
-        layers.hidden.ctypes.data,
-        layers.hidden_bias,
-        m,
-        layers.weight.ctypes.data,
-        layers.bias,
+        layers.padded.hidden.ctypes.data,
+        layers.padded.hidden_bias,
+        layers.m,
+        layers.padded.weight.ctypes.data,
+        layers.padded.bias,
         k,
         features,
         out,
@@ -294,7 +308,7 @@ def pool(ids: np.ndarray, offsets: np.ndarray, bag: Bag) -> np.ndarray:
     d = bag.rows.shape[1]
     features = np.empty((len(offsets) - 1, d), np.float32)
     nothing = Heads(np.empty((d, 0)), np.empty(0), np.empty((d, 0)), np.empty(0))
-    _call(ids, offsets, bag, nothing, features, features[:, :0])
+    _call(ids, offsets, bag, _layers(nothing), features, features[:, :0])
     return features
 
 
@@ -302,5 +316,5 @@ def logits(ids: np.ndarray, offsets: np.ndarray, bag: Bag, heads: Heads) -> np.n
     """See `affectcore.kernels.bag.logits`."""
     out = np.empty((len(offsets) - 1, len(heads.bias)), np.float32)
     if out.size:
-        _call(ids, offsets, bag, heads, np.empty((1, bag.rows.shape[1]), np.float32), out)
+        _call(ids, offsets, bag, _known_layers(heads), np.empty((1, bag.rows.shape[1]), np.float32), out)
     return out

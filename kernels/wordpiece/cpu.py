@@ -24,6 +24,7 @@ from affectcore.kernels.memory import (
     lower_mask,
     trailing_zeros,
 )
+from affectcore.kernels.prepared import prepared
 from affectcore.kernels.words.cpu import _decode, _entry
 
 from .tables import (
@@ -452,6 +453,7 @@ def _encode(text, size, offsets, n_documents, model, limit, special, scratch, id
     return w
 
 
+@prepared
 def _model(table: WordPiece) -> _Model:
     unknown, max_chars, lowercase = table.settings.tolist()
     first = {int(table.added[k]) for k in table.added_offsets[:-1].tolist()}

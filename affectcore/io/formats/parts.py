@@ -14,6 +14,7 @@ from affectcore.io.formats.base import offsets_of
 _SOME = r"<(?i:/?(?:seed:|mm:)?(?:think|thought|reasoning|answer)|\|)"
 _FIRST = "\\A(?:\ufeff)?\\s*(?:\\[THINK\\]|◁think▷)"
 """A text that is to be divided matches one of these: the first costs little, having a literal first byte."""
+_LESS = re.compile(b"<")
 _FIRST_BYTES = np.isin(np.arange(256), list(b"[\xe2\xef \t\n\v\f\r"))
 _MARKS = {
     b"[THINK]": (b"[think]", True),  # Mistral
@@ -86,6 +87,8 @@ def split(texts: pa.Array) -> Split:
         White space between the parts belongs to neither. A block of nothing but white space is no reasoning. A null
         text has neither part; one that was closed and ends there has an empty answer.
     """
+    if not _has_mark(texts):
+        return Split(texts, None)
     tagged = pc.match_substring_regex(texts, _SOME)
     if _may_begin_so(texts):
         tagged = pc.or_(tagged, pc.match_substring_regex(texts, _FIRST))
@@ -103,6 +106,22 @@ def split(texts: pa.Array) -> Split:
     if found.null_count == len(found):
         return Split(answer, None)
     return Split(answer, pc.replace_with_mask(pa.nulls(len(texts), texts.type), tagged, found.view(texts.type)))
+
+
+def split_one(text: bytes) -> tuple[bytes | None, bytes | None]:
+    """Split one text as `split` does: its answer and its reasoning, None where it has no such part."""
+    if b"<" not in text and (not text or not _FIRST_BYTES[text[0]]):
+        return text, None
+    return _cut(text)
+
+
+def _has_mark(texts: pa.Array) -> bool:
+    """Tell whether some text has a byte that all tags but those of `_FIRST` begin with, or may begin as those do."""
+    offsets = offsets_of(texts)
+    data = texts.buffers()[2]
+    if not data or not len(texts):
+        return False
+    return _LESS.search(memoryview(data), offsets[0], offsets[-1]) is not None or _may_begin_so(texts)
 
 
 def _may_begin_so(texts: pa.Array) -> bool:
