@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from io import IOBase
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,9 @@ from affectcore.kernels import dispatch
 from affectcore.metrics import context, distress, lexical, registry
 from affectcore.metrics.taxonomy import TAXONOMIES
 from affectcore.settings import usable_cores
+
+if TYPE_CHECKING:
+    from affectcore.io.memory import Texts
 
 UNITS = ("document", "segment", "turn", "conversation")
 PARTS = ("answer", "reasoning", "both", "whole")
@@ -496,8 +498,10 @@ class Scorer:
         Parameters
         ----------
         texts
-            A list of str, bytes and None; an array of text; or a table or stream of batches: anything with the Arrow
-            PyCapsule interface (PyArrow, Polars, pandas, DuckDB).
+            A text, or a list of str, bytes and None; conversations, as lists of messages; rows as dicts, or a dict of
+            columns; an array of text; or a table, frame or stream of batches: anything with the Arrow PyCapsule
+            interface (PyArrow, Polars, pandas, DuckDB), a Polars LazyFrame, a `datasets.Dataset`. See
+            `affectcore.io.memory.open_texts`.
         text
             Column that holds the text, for tables; default: the first of the usual names (`text`, `response`, ...).
         conversation
@@ -517,17 +521,14 @@ class Scorer:
         InputError
             If there are turns, but none of a role that is scored.
         """
-        source = _source(texts)
-        if isinstance(source, pa.ChunkedArray):
-            for name, column in (("text", text), ("conversation", conversation)):
-                if column is not None:
-                    raise UsageError(f"{name}={column!r} names a column, but an array was given")
-            with self._threads(source.nbytes) as pool:
-                chunks = self._voiced(((None, chunk) for chunk in source.chunks), "array")
-                batches = [self.score_units(said, pool)[0] for _, said in chunks]
+        source = self._open(texts, text, conversation)
+        if source.pieces is not None:
+            with self._threads(source.n_bytes) as pool:
+                pieces = self._voiced(((None, piece) for piece in source.pieces), "array")
+                batches = [self.score_units(said, pool)[0] for _, said in pieces]
             return pa.Table.from_batches(batches, self.schema)
-        schema, rows = self._rows(source, text, conversation)
-        with ThreadPoolExecutor(self.threads) as pool:
+        schema, rows = self._rows(source.table, text, conversation)
+        with self._threads(source.n_bytes) as pool:
             rows = self._voiced(rows, "table")
             batches = [self._join(kept, schema, *self.score_units(said, pool)) for kept, said in rows]
         return pa.Table.from_batches(batches, schema)
@@ -600,14 +601,23 @@ class Scorer:
         UsageError, InputError
             As `score` does; that no turn is of a role that is scored, at the end.
         """
-        source = _source(reader)
-        if isinstance(source, pa.ChunkedArray):
-            for _, said in self._voiced(((None, chunk) for chunk in source.chunks), "array"):
+        source = self._open(reader, text, conversation)
+        if source.pieces is not None:
+            for _, said in self._voiced(((None, piece) for piece in source.pieces), "array"):
                 yield self.score_units(said)[0]
             return
-        schema, rows = self._rows(source, text, conversation)
+        schema, rows = self._rows(source.table, text, conversation)
         for kept, said in self._voiced(rows, "table"):
             yield self._join(kept, schema, *self.score_units(said))
+
+    def _open(self, texts: Any, text: str | None, conversation: str | None) -> Texts:
+        from affectcore.io.memory import open_texts
+
+        source = open_texts(texts)
+        for name, column in (("text", text), ("conversation", conversation)):
+            if column is not None and source.pieces is not None:
+                raise UsageError(f"{name}={column!r} names a column, and no table was given: leave it out")
+        return source
 
     def _threads(self, n_bytes: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
         """Return threads for so much text; none where one block holds it, which threads could not share."""
@@ -833,50 +843,3 @@ def _choose(what: str, value: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(str(value), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise UsageError(f"unknown {what} {value!r}: this version has {', '.join(known)}{hint}")
-
-
-def _source(texts: Any) -> Any:
-    """Return a ChunkedArray of text, or something with a schema that iterates over record batches."""
-    if isinstance(texts, pa.Array):
-        return pa.chunked_array([texts])
-    if isinstance(texts, pa.ChunkedArray):
-        return texts
-    if isinstance(texts, (str, bytes)):
-        raise UsageError("one text was given where several are expected: put it in a list")
-    if isinstance(texts, pa.Table):
-        return texts.to_reader()
-    if isinstance(texts, pa.RecordBatch):
-        return pa.Table.from_batches([texts]).to_reader()
-    if isinstance(texts, pa.RecordBatchReader):
-        return texts
-    if hasattr(texts, "__arrow_c_stream__"):
-        try:
-            return pa.RecordBatchReader.from_stream(texts)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
-            return pa.chunked_array(texts)
-    if hasattr(texts, "__arrow_c_array__"):
-        return pa.chunked_array([pa.array(texts)])
-    if hasattr(texts, "__dataframe__"):  # going through it would give the names of its columns
-        raise UsageError(
-            "a data frame without the Arrow interface, which pandas has since 2.2: give pyarrow.Table.from_pandas(...)"
-        )
-    if isinstance(texts, Iterable) and not isinstance(texts, (Mapping, Set, IOBase)):
-        return pa.chunked_array([_encode(texts)])
-    raise UsageError(
-        f"cannot read texts from {type(texts).__name__}: give a list of str, or Arrow data "
-        "(pyarrow.table(...) makes a table of a dict of columns)"
-    )
-
-
-def _encode(texts: Iterable[Any]) -> pa.Array:
-    rows = list(texts)
-    for row, item in enumerate(rows):
-        if item is not None and not isinstance(item, (str, bytes)):
-            raise UsageError(f"text {row} is {type(item).__name__}, not str, bytes or None")
-    try:
-        if not any(isinstance(item, bytes) for item in rows):
-            return pa.array(rows, pa.large_string())
-    except UnicodeEncodeError:
-        pass  # lone surrogates, which no UTF-8 can hold: they become invalid bytes, and count as such
-    encoded = [item.encode("utf-8", "surrogatepass") if isinstance(item, str) else item for item in rows]
-    return pa.array(encoded, pa.large_binary())

@@ -713,7 +713,7 @@ def select(
     counts: Sequence[str] = _OF_TOKENS,
     derived: Collection[str] = (),
 ) -> list[Metric]:
-    """Return the metrics that names stand for, in output order whatever the order of the names, each once.
+    """Return the metrics that names stand for, in the order of the names, each once.
 
     Parameters
     ----------
@@ -746,7 +746,7 @@ def select(
         groups.setdefault(metric.group, []).append(metric.name)
     there = None if heads is None else {column for h in heads if not h.hidden for column in h.columns} | set(derived)
     can = {name for name, metric in known.items() if there is None or _computable(metric, there, counts)}
-    wanted: set[str] = set()
+    wanted: dict[str, None] = {}
     for name in _split(names):
         if name == "default":
             found = [n for n, m in known.items() if m.group not in ON_REQUEST and n in can]
@@ -768,7 +768,7 @@ def select(
             if name == "truncated":
                 needs = "an encoder and --long truncate: nothing is left out otherwise"
             raise UsageError(f"metric {name!r} needs {needs}")
-        wanted.update(found)
+        wanted.update(dict.fromkeys(found))
     for name in _split(taxonomies):
         if name not in taxonomy.TAXONOMIES:
             raise UsageError(f"unknown taxonomy {name!r}: there are {', '.join(taxonomy.TAXONOMIES)}")
@@ -776,10 +776,10 @@ def select(
             raise UsageError(
                 f"taxonomy {name!r} needs a model with the emotions of GoEmotions: --model static and mini have them"
             )
-        wanted.update(groups[name])
+        wanted.update(dict.fromkeys(groups[name]))
     if not wanted:
         raise UsageError("no metric was named: give at least one, or default for all")
-    return [metric for name, metric in known.items() if name in wanted]
+    return [known[name] for name in wanted]
 
 
 def _split(names: str | Iterable[str]) -> list[str]:
