@@ -190,6 +190,9 @@ class Scorer:
         )
 
         self._order = tuple(self.schema.names)
+        self._floats = [field.name for field in self.schema if pa.types.is_float32(field.type)]
+        self._others = [name for name in self._order if name not in self._floats]
+        self._may_lack = np.array([name in self._nullable for name in self._floats], bool)[:, None]
 
     def _select(
         self, metrics: Any, model: tuple[Any, ...], everything: Set[str]
@@ -412,43 +415,37 @@ class Scorer:
                 out[name] = np.minimum(total, np.iinfo(np.int32).max).astype(np.int32)
         if self._context:
             out |= context.conversation_columns(columns, role, offsets, self._context, self.backend)
-        return self._batch(out, missing, set(out))
+        return self._batch(out, missing, True)
 
-    def _batch(
-        self, columns: dict[str, Any], mask: np.ndarray | None = None, nullable: Set[str] | None = None
-    ) -> pa.RecordBatch:
-        """Return columns as a batch of `schema`: null where `mask` is, and where one of the `nullable` has NaN.
+    def _batch(self, columns: dict[str, Any], mask: np.ndarray | None = None, nullable: Any = None) -> pa.RecordBatch:
+        """Return columns as a batch of `schema`: null where `mask` is, and where one that is nullable has NaN.
 
-        Columns that are Arrow arrays already stay as they are.
+        `nullable` is a bool for each column of floats, or True for all; by default as the metrics are. Columns that are
+        Arrow arrays already stay as they are.
         """
-        nullable = self._nullable if nullable is None else nullable
-        floats = [name for name in self._order if getattr(columns[name], "dtype", None) == np.float32]
+        # All at once: for a short text, calls for each of some 70 columns would cost as much as its scores.
         arrays: dict[str, pa.Array] = {}
-        if floats:
-            # All at once: for a short text, calls for each of some 70 columns would cost as much as its scores.
-            values = np.concatenate([columns[name] for name in floats])
-            table = values.reshape(len(floats), -1)
+        if self._floats:
+            values = np.concatenate([columns[name] for name in self._floats])
+            table = values.reshape(len(self._floats), -1)
             n = table.shape[1]
-            missing = np.isnan(table)
-            missing[[name not in nullable for name in floats]] = False
+            missing = np.isnan(table) & (self._may_lack if nullable is None else nullable)
             if mask is not None:
                 missing |= mask
             whole = pa.array(values)
-            for k, (name, gaps) in enumerate(zip(floats, missing.any(axis=1).tolist())):
+            for k, (name, gaps) in enumerate(zip(self._floats, missing.any(axis=1).tolist())):
                 arrays[name] = pa.array(table[k], mask=missing[k]) if gaps else whole.slice(k * n, n)
-        for name in self._order:
-            if name not in arrays:
-                column = columns[name]
-                arrays[name] = column if isinstance(column, pa.Array) else pa.array(column, mask=mask)
+        for name in self._others:
+            column = columns[name]
+            arrays[name] = column if isinstance(column, pa.Array) else pa.array(column, mask=mask)
         return pa.RecordBatch.from_arrays([arrays[name] for name in self._order], schema=self.schema)
 
     def _bad(self, columns: dict[str, Any], n: int) -> np.ndarray:
         """Return a bool for each unit: whether scores that every text has are missing."""
-        owed = [columns[name] for name in self._computed if name in self._owed]
-        missing = np.isnan(np.concatenate(owed)) if owed else np.zeros(0, bool)
-        if not missing.any():
+        if not self._owed:
             return np.zeros(n, bool)
-        return np.asarray(missing.reshape(len(owed), -1).any(axis=0))
+        missing = np.isnan(np.concatenate([columns[name] for name in self._owed]))
+        return np.asarray(missing.reshape(len(self._owed), -1).any(axis=0)) if missing.any() else np.zeros(n, bool)
 
     def _measure(
         self,
