@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from affectcore import escape
 from affectcore.comparison import Comparison, compare
 from affectcore.report import plain, shorten, strip
 
@@ -97,8 +98,7 @@ def test_markup_in_names_is_text() -> None:
 @given(st.text(min_size=0, max_size=60), st.integers(3, 40))
 def test_shorten(name: str, width: int) -> None:
     short = shorten(name, width)
-    assert short.isprintable()
-    name = "".join(c if c.isprintable() else "\ufffd" for c in name)
+    name = escape.line(name)
     assert len(short) <= width
     assert short == name or (len(short) == width and name.startswith(short.split("…")[0]))
 
