@@ -7,7 +7,6 @@ holds those sums, not the rows.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from affectcore import escape
 from affectcore.errors import UsageError, few
 from affectcore.io.scorefiles import Condition, Scores, open_scores
 from affectcore.metrics.registry import METRICS
@@ -193,7 +193,7 @@ class Comparison:
         """Return settings, leaderboard and pairs as a JSON object that ends with a line feed."""
         rows = self.with_facets().to_pylist()
         content = {**self.settings(), "leaderboard": rows, "pairs": self.pairs.to_pylist()}
-        return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        return escape.json(content, indent=1) + "\n"
 
     def to_csv(self) -> str:
         """Return the leaderboard as CSV with a header line; numbers are not rounded."""

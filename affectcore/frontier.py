@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 
+from affectcore import escape
 from affectcore.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def read_costs(path: str | Path) -> tuple[str, dict[str, float]]:
     costs: dict[str, float] = {}
     for row, (name, value) in enumerate(zip(table[0].to_pylist(), table[1].to_pylist()), start=2):
         cost = _cost(value)
+        name = name and escape.from_csv(name)  # as in the CSV reports of `compare`
         if cost is None:
             raise InputError(path, f"row {row}: {value!r} is no cost", "costs are numbers of 0 or more")
         if name is None or name in costs:

@@ -110,3 +110,48 @@ def spiral_bench() -> list[str]:
     for path in sorted(data("spiral-bench").glob("res_v*/*.json")):
         walk(json.loads(path.read_text(encoding="utf-8")))
     return out
+
+
+# What others put into texts and names: each must be shown, and none may do anything.
+NASTY = {
+    "csi": "\x1b[2J\x1b[31mred",
+    "osc": "\x1b]0;title\x07\x1b]8;;http://evil\x1b\\click",
+    "c1": "\x9b31m \x9d0;t\x9c \x85next",
+    "bell": "a\x07b\x08c\x0bd\x0ce\x7f",
+    "nul": "a\0b",
+    "cr": "harmless\rEVIL",
+    "bidi": "\u202egpj.exe\u202c \u200f",
+    "isolates": "\u2066a\u2069\u2067",
+    "invisible": "a\u200bb\ufeffc\u2060d\u3164e",
+    "joiner": "a\u200db\ufe0f",
+    "tags": "a\U000e0041\U000e007f",
+    "separators": "a\u2028b\u2029c",
+    "formula": '=HYPERLINK("http://evil","click")',
+    "plus": "+1+cmd|' /C calc'!A0",
+    "minus": "-2+3",
+    "at": "@SUM(1+1)",
+    "wide": "＝1+1",
+    "tab": "\t=1+1",
+    "line": "\r\n=1+1",
+    "semicolon": 'a;=1+1;";"@x',
+    "script": "<script>alert(1)</script>",
+    "image": "<img src=x onerror=alert(1)>",
+    "frame": "<iframe src=javascript:alert(1)>",
+    "attribute": "\"'><svg onload=alert(1)>",
+    "ends": "</script></style></textarea><!--",
+    "entities": "&lt;script&gt; &#106;avascript:alert(1)",
+    "link": "[x](javascript:alert(1))",
+    "picture": "![x](javascript:alert(1))",
+    "autolink": "<javascript:alert(1)>",
+    "reference": "[x]: javascript:alert(1)",
+    "block": "a\n\n# h\n\n<script>alert(1)</script>\n",
+    "marks": "*a* _b_ `c` ~~d~~ $e$ a|b \\|c\\",
+    "rich": "[bold red]a[/] [link=http://evil]b[/link] :smile:",
+    "template": "{{ 7*7 }} {% raw %} @metric @cost",
+    "path": "../../../etc/passwd",
+}
+# What must not reach a terminal, but for line feeds and tabs.
+STEERS = (
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    "\ud800-\udfff]"
+)

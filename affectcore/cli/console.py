@@ -1,4 +1,9 @@
-"""What all commands share: consoles, hints, progress. Imports nothing heavy, because `--help` loads it."""
+"""What all commands share: consoles, hints, progress. Imports nothing heavy, because `--help` loads it.
+
+All that commands print goes through `out`, `err` and `echo`, which show what would steer the terminal, so that no
+command has to think of it. Renderables that lay out texts of others take them from `affectcore.escape.rich` all the
+same: the width of what is shown is known only there.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import typer
+
+from affectcore import escape
 from affectcore.errors import OutputError
 from affectcore.settings import MODEL_COLUMNS
 
@@ -19,10 +28,8 @@ _LOG_SECONDS = 60.0
 
 
 def out() -> Console:
-    """Return the console for data: standard output."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    """Return the console for data: standard output. A str is one line, whatever is in it."""
+    console = _console()(soft_wrap=False)
     if console.width < 1:  # COLUMNS=0, from terminals that do not know their size
         console.width = 80
     return console
@@ -30,9 +37,36 @@ def out() -> Console:
 
 def err() -> Console:
     """Return the console for messages, logs and progress: standard error; long lines are left to the terminal."""
-    from rich.console import Console
+    return _console()(stderr=True, soft_wrap=True)
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+def echo(text: str, *, to_err: bool = False) -> None:
+    """Print a text of any number of lines as it is, never folded, but for what would steer the terminal."""
+    typer.echo(escape.terminal(text), err=to_err)
+
+
+@lru_cache(maxsize=1)
+def _console() -> type[Console]:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+    from rich.text import Text
+
+    class EscapingConsole(Console):
+        """A console without markup, on which no text steers the terminal; its own styles do."""
+
+        def __init__(self, **options: Any) -> None:
+            # NO_COLOR asks for text without codes; rich would leave bold.
+            colors = None if os.environ.get("NO_COLOR") else "auto"
+            super().__init__(highlight=False, markup=False, emoji=False, color_system=colors, **options)  # type: ignore[arg-type]
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(escape.line(text), **options)
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=escape.terminal(segment.text))
+
+    return EscapingConsole
 
 
 def hint(console: Console, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from affectcore import escape
 from affectcore.cli.console import err, hint, out
 from affectcore.errors import OutputError
 
@@ -39,7 +40,7 @@ def demo(
         except OSError as error:
             raise OutputError(f"{keep_files}: cannot be made: {error.strerror}; choose another folder") from error
         scores = _run(keep_files)
-        hint(console, f"affectcore compare {scores} --by model --metric hedges")
+        hint(console, f"affectcore compare {escape.shell(str(scores))} --by model --metric hedges")
     console.print("hint: affectcore score YOUR_DUMP.jsonl -o scores.parquet scores texts of your own")
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from affectcore.cli.console import err
+from affectcore import escape
+from affectcore.cli.console import echo, err
 from affectcore.errors import EXIT_FAILED
 
 # vaderSentiment 3.3.2 on each text: compound, pos, neu, neg.
@@ -36,7 +37,7 @@ def doctor() -> None:
     # Plain lines, not a table that folds: paths and messages stay whole, to copy.
     width = max(len(what) for _, what, _ in lines)
     for state, what, detail in lines:
-        typer.echo(f"{state:<{len(BROKEN)}}  {what:<{width}}  {detail}")
+        echo(escape.line(f"{state:<{len(BROKEN)}}  {what:<{width}}  {detail}"))
     broken = sum(state == BROKEN for state, _, _ in lines)
     if broken:
         err().print(f"error: {broken} {'check' if broken == 1 else 'checks'} failed (marked {BROKEN} above)")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affectcore.cli.console import out
+from affectcore import escape
+from affectcore.cli.console import echo, out
 from affectcore.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -61,9 +63,7 @@ def explain(
 
     found = explained(_read(text, file), metric, model)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+        echo(escape.json(found.to_dict(), indent=1))
         return
     _print(found, segments)
 
@@ -85,18 +85,16 @@ def _read(text: str | None, file: Path | None) -> str:
 
 
 def _print(found: Explanation, most: int) -> None:
-    from rich.text import Text
-
     console = out()
     score = "no finite score" if found.score is None else f"{found.score:.3f}"
     logit = "" if found.logit is None else f", logit {found.logit:+.2f}"
-    console.print(Text(f"{found.metric} {score}{logit} (model {found.model})", style="bold"))
+    console.print(escape.rich(f"{found.metric} {score}{logit} (model {found.model})", "bold"))
     if found.features:
         console.print()
         table = _table(("feature", "value", "adds"))
         for feature in found.features:
             value = "" if feature.value is None else f"{feature.value:.3f}"
-            table.add_row(Text(feature.name), value, f"{feature.adds:+.3f}")
+            table.add_row(escape.rich(feature.name), value, f"{feature.adds:+.3f}")
         console.print(table)
     elif found.score is not None and found.segments:
         console.print("the mean over the passages, weighted by their tokens, so that no features add up to it")
@@ -105,7 +103,7 @@ def _print(found: Explanation, most: int) -> None:
         table = _table(("score", "tokens", "passage, as it was scored"))
         for passage in found.passages[:most]:
             score = "none" if passage.score is None else f"{passage.score:.3f}"
-            table.add_row(score, f"{passage.n_tokens:,}", Text(_short(passage.text)))
+            table.add_row(score, f"{passage.n_tokens:,}", escape.rich(_short(passage.text)))
         console.print(table)
         if len(found.passages) > most:
             console.print(f"and {len(found.passages) - most:,} more passages; --segments N shows more")
@@ -114,7 +112,7 @@ def _print(found: Explanation, most: int) -> None:
         table = _table(("score", "segment, alone", "terms"))
         for segment in found.segments[:most]:
             score = "none" if segment.score is None else f"{segment.score:.3f}"
-            table.add_row(score, Text(_shown(segment)), Text(_terms(segment)))
+            table.add_row(score, escape.rich(_shown(segment)), escape.rich(_terms(segment)))
         console.print(table)
         if len(found.segments) > most:
             console.print(f"and {len(found.segments) - most:,} more; --segments N shows more")
@@ -130,7 +128,7 @@ def _table(heads: tuple[str, ...]) -> Any:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = re.sub(r"[ \t\r\n]+", " ", text).strip(" ")  # what else str.split would take for white space is shown
     return f"{line[:157]}..." if len(line) > 160 else line
 
 

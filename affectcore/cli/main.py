@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,10 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
+from affectcore import escape
 from affectcore._version import __version__
 from affectcore.cli import compare, demo, doctor, eqbench, evaluate, explain, metrics, models, quiz, score, train
+from affectcore.cli.console import echo
 from affectcore.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -53,7 +56,7 @@ _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ 
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"affectcore {__version__}")
+        echo(f"affectcore {__version__}")
         raise typer.Exit(EXIT_DONE)
 
 
@@ -65,7 +68,7 @@ def _root(
     ] = False,
 ) -> None:
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help(), err=True)
+        echo(ctx.get_help(), to_err=True)
         raise typer.Exit(EXIT_USAGE)
 
 
@@ -84,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         variable AFFECTCORE_DEBUG is set to 1.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not end the command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = typer.main.get_command(app)(args=arguments, prog_name="affectcore", standalone_mode=False)
         sys.stdout.flush()
@@ -144,14 +149,9 @@ def _command(arguments: list[str]) -> str | None:
 
 
 def _say(message: str, remedy: str = "") -> None:
-    typer.echo(message if message == "interrupted" else f"error: {_line(message)}", err=True)
+    echo(message if message == "interrupted" else f"error: {escape.line(message)}", to_err=True)
     if remedy:
-        typer.echo(f"hint: {_line(remedy)}", err=True)
-
-
-def _line(text: str) -> str:
-    """Return a text as one line; names in it, of columns or models, must not steer the terminal."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+        echo(f"hint: {escape.line(remedy)}", to_err=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affectcore.cli.console import out
+from affectcore import escape
+from affectcore.cli.console import echo, out
 
 if TYPE_CHECKING:
     from affectcore.metrics.registry import Metric
@@ -28,16 +29,15 @@ def metrics(
 
     chosen = list(METRICS.values()) if as_json and name is None else select(name or "default")
     if as_json:
-        import json
-
-        typer.echo(json.dumps([metric.to_dict() for metric in chosen], indent=1, ensure_ascii=False))
+        echo(escape.json([metric.to_dict() for metric in chosen], indent=1))
         return
     console = out()
     if name is None:
         console.print(_table(chosen))
         groups = ", ".join(f"{group} ({len(GROUPS[group])})" for group in ON_REQUEST)
+        console.print()
         console.print(
-            f"\n  Written only when asked for: the groups {groups}; affectcore metrics GROUP explains them.",
+            f"  Written only when asked for: the groups {groups}; affectcore metrics GROUP explains them.",
             soft_wrap=True,
         )
         return

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from affectcore.cli.console import out
+from affectcore import escape
+from affectcore.cli.console import echo, out
 from affectcore.errors import InputError
 
 _OF_HEADS = ("name", "kind", "labels", "columns")
@@ -31,18 +32,17 @@ def models(
     """List the models that come with the package, or describe one: heads, data, licences, measured quality."""
     entries = [describe(n) for n in _embedded()] if name is None else [describe(name)]
     if as_json:
-        import json
-
-        content: Any = entries if name is None else entries[0]
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        echo(escape.json(entries if name is None else entries[0], indent=1))
         return
     console = out()
     console.print(_table(entries))
     if name is not None and entries[0]["network"]:
-        console.print(_network(entries[0]), soft_wrap=True)
+        console.print()
+        for line in _network(entries[0]):
+            console.print(line, soft_wrap=True)
     if name is not None and entries[0]["card"]:
         console.print()
-        typer.echo(entries[0]["card"].rstrip())
+        echo(entries[0]["card"].rstrip())
 
 
 def describe(name_or_path: str | Path) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
 
     directory = base.locate(name_or_path)
     path = directory / "README.md"
-    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     files = {
         "content_hash": base.content_hash(directory),
         "bytes": sum(file.stat().st_size for file in directory.iterdir() if file.is_file()),
@@ -117,17 +117,17 @@ def _describe_network(model: Any, directory: Path) -> dict[str, Any]:
     }
 
 
-def _network(entry: dict[str, Any]) -> str:
+def _network(entry: dict[str, Any]) -> list[str]:
     network = entry["network"]
     kinds = {"multi_label": "a sigmoid per label", "single_label": "softmax over labels", "regression": "no activation"}
     lines = [
-        f"\nnetwork: {network['type']}, {network['layers']} layers of {network['width']}, "
+        f"network: {network['type']}, {network['layers']} layers of {network['width']}, "
         f"{network['parameters'] / 1e6:,.1f} million parameters; takes {network['max_tokens']:,} tokens at once",
         *(f"{head['name']}: {kinds[head['kind']]}: {', '.join(head['labels'])}" for head in entry["heads"]),
     ]
     if network["non_finite"]:
         lines.append(f"NaN or infinity in {', '.join(network['non_finite'])}: texts that meet it get null scores")
-    return "\n".join(lines)
+    return lines
 
 
 def _embedded() -> list[str]:
@@ -143,7 +143,6 @@ def _licences(heads: list[dict[str, Any]]) -> str:
 
 def _table(entries: list[dict[str, Any]]) -> Any:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for head in ("model", "size", "hash"):
@@ -159,5 +158,5 @@ def _table(entries: list[dict[str, Any]]) -> Any:
             heads += f"; on {Path(entry['base']['name']).name}"
         size = entry["bytes"]
         shown = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-        table.add_row(Text(entry["name"]), shown, entry["content_hash"], Text(heads), Text(entry["licence"]))
+        table.add_row(*map(escape.rich, (entry["name"], shown, entry["content_hash"], heads, str(entry["licence"]))))
     return table

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affectcore import escape
 from affectcore.cli.console import err, give_memory_back, hint, model_column, progress, split_names
 from affectcore.errors import EXIT_PARTIAL, AffectcoreError, UsageError
 
@@ -262,11 +262,11 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer:
     if not names:
         return
     if column:
-        hint(console, f"affectcore compare {shlex.quote(str(output))} --by {column}")
+        hint(console, f"affectcore compare {escape.shell(str(output))} --by {column}")
     else:
         hint(
             console,
-            f"affectcore compare {shlex.quote(str(output))} --by COLUMN ranks models, once a column names them "
+            f"affectcore compare {escape.shell(str(output))} --by COLUMN ranks models, once a column names them "
             "(--keep copies it from the input)",
         )
 

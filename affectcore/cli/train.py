@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from affectcore import escape
 from affectcore.cli.console import err, give_memory_back, hint, out
 from affectcore.cli.options import Resamples
 from affectcore.errors import EXIT_PARTIAL, UsageError
@@ -171,7 +171,7 @@ def train(
     out().print(trained.to_rich())
     console = err()
     console.print(f"wrote {target}")
-    hint(console, f"affectcore score YOUR_DUMP.jsonl --model {shlex.quote(str(target))} -o scores.parquet")
+    hint(console, f"affectcore score YOUR_DUMP.jsonl --model {escape.shell(str(target))} -o scores.parquet")
     if trained.incomplete:
         raise typer.Exit(EXIT_PARTIAL)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affectcore import escape
 from affectcore.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ __all__ = [
     "read_dump",
     "read_json",
     "read_records",
-    "spoken",
     "unread",
 ]
 
@@ -102,18 +102,18 @@ class Ranking:
             for i in (0, 1, *block):
                 head, number, _ = heads[i]
                 table.add_column(
-                    Text(head),
+                    escape.rich(head),
                     justify="right" if number else "left",
                     no_wrap=number,
                     overflow="fold",
                     min_width=None if i == 1 else widths[i],
                 )
             for row in range(self.table.num_rows):
-                table.add_row(*(Text(heads[i][2][row]) for i in (0, 1, *block)))
+                table.add_row(*(escape.rich(heads[i][2][row]) for i in (0, 1, *block)))
             yield table
             yield Text("")
         for line in self._footer():
-            yield Text(line)
+            yield escape.rich(line)
 
     def to_rich(self) -> RenderableType:
         """Return the ranking as a rich renderable that fits the console it is printed on."""
@@ -124,12 +124,12 @@ class Ranking:
         heads = self.columns()
         rows = zip(*(column for _, _, column in heads))
         lines = [
-            [head for head, _, _ in heads],
+            [escape.markdown(head, cell=True) for head, _, _ in heads],
             ["---:" if number else ":---" for _, number, _ in heads],
-            *([cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows),
+            *([escape.markdown(cell, cell=True) for cell in row] for row in rows),
         ]
         text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-        return text + "".join(f"\n{line}\n" for line in self._footer())
+        return text + "".join(f"\n{escape.markdown(line)}\n" for line in self._footer())
 
     def to_csv(self) -> str:
         """Return the table as CSV with a header line; numbers are not rounded."""
@@ -146,7 +146,7 @@ class Ranking:
             "ranking": self.table.to_pylist(),
             **self.details(),
         }
-        return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        return escape.json(content, indent=1) + "\n"
 
     def __str__(self) -> str:
         """Return the ranking as plain text, 100 columns wide."""
@@ -314,11 +314,6 @@ def name_of(value: Any) -> str | None:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def spoken(name: str) -> str:
-    """Return a name for a terminal: on one line, and without what would steer it."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(name.split()))
-
-
 def counted(n: int, what: str, many: str = "") -> str:
     """Return a number with its noun."""
     return f"{n:,} {what if n == 1 else many or what + 's'}"
@@ -327,5 +322,5 @@ def counted(n: int, what: str, many: str = "") -> str:
 def listed(names: Iterable[str]) -> str:
     """Return the first few names and the number of the others, each name once."""
     unique = list(Counter(names))
-    text = ", ".join(spoken(name) for name in unique[:_LISTED])
+    text = ", ".join(name for name in unique[:_LISTED])
     return text if len(unique) <= _LISTED else f"{text} and {len(unique) - _LISTED:,} more"

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from affectcore import escape
 from affectcore.errors import InputError, UsageError
 from affectcore.exams import (
     QUESTION_COLUMNS,
@@ -38,7 +39,6 @@ from affectcore.exams import (
     name_of,
     read_dump,
     read_json,
-    spoken,
     unread,
 )
 from affectcore.settings import MODEL_COLUMNS
@@ -165,7 +165,7 @@ class Scores(Ranking):
         rows = self.table.to_pylist()
         shown = [
             ("#", True, [_or(r["rank"], "{}") for r in rows]),
-            ("model", False, [spoken(r["model"]) for r in rows]),
+            ("model", False, [escape.line(r["model"]) for r in rows]),
             ("score", True, [_or(r["score"], "{:.2f}") for r in rows]),
             (
                 f"{self.settings['confidence'] * 100:g}% interval",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from affectcore import escape
 from affectcore.errors import InputError, UsageError
 from affectcore.exams import (
     QUESTION_COLUMNS,
@@ -29,7 +30,6 @@ from affectcore.exams import (
     name_of,
     read_dump,
     read_records,
-    spoken,
     unread,
 )
 from affectcore.settings import MODEL_COLUMNS
@@ -188,7 +188,7 @@ class Results(Ranking):
         confidence = f"{self.settings['confidence'] * 100:g}% interval"
         shown = [
             ("#", True, ["" if r["rank"] is None else str(r["rank"]) for r in rows]),
-            ("model", False, [spoken(r["model"]) for r in rows]),
+            ("model", False, [escape.line(r["model"]) for r in rows]),
             ("accuracy", True, [_shown(r["accuracy"]) for r in rows]),
             (confidence, True, [_range(r["ci_low"], r["ci_high"]) for r in rows]),
             ("questions", True, [f"{r['n_questions']:,}" for r in rows]),
@@ -199,7 +199,7 @@ class Results(Ranking):
             shown.append(("to first", True, cells))
         if self.settings["baseline"] is not None:
             cells = [_change(r["diff_to_baseline"], r["baseline_low"], r["baseline_high"]) for r in rows]
-            shown.append((f"to {spoken(self.settings['baseline_name'])}", True, cells))
+            shown.append((f"to {escape.line(self.settings['baseline_name'])}", True, cells))
             shown.append(("p (Holm)", True, [_p(r["p_baseline_holm"]) for r in rows]))
         if any(r["n_confidence"] for r in rows):
             shown += [(name, True, [_shown(r[name.lower()]) for r in rows]) for name in ("ECE", "Brier")]

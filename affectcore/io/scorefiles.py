@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from affectcore import escape
 from affectcore.errors import AffectcoreError, InputError, UsageError
 from affectcore.io.formats.base import valid_strings
 
@@ -386,12 +387,21 @@ def _read(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.Reco
     else:
         with _text_reader(path, kind, (labels, numbers)) as reader:
             for batch in reader:
-                yield _valid(batch.select(columns)) if kind == "jsonl" else batch.select(columns)
+                yield (_valid if kind == "jsonl" else _unmarked)(batch.select(columns))
 
 
 def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return a batch with valid UTF-8 in its columns of strings, which pyarrow does not look at in JSON."""
     columns = [valid_strings(c) if pa.types.is_string(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _unmarked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch with strings as they were before `affectcore.escape.csv` marked those like formulas."""
+    columns = [
+        pc.replace_substring_regex(c, escape.CSV_MARK, r"\1\2") if pa.types.is_string(c.type) else c
+        for c in batch.columns
+    ]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 

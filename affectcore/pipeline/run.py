@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from affectcore import escape
 from affectcore.errors import AffectcoreError, InputError, OutputError, TextError, UsageError
 from affectcore.io.formats.conversations import spoken, unvoiced
 from affectcore.io.manifest import Manifest, Part, config_hash, fingerprint
@@ -524,8 +524,7 @@ class _Target(ABC):
                 path.unlink(missing_ok=True)
                 return
             temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            lines = [json.dumps(p.to_dict(), ensure_ascii=False) + "\n" for p in self.problems]
-            temporary.write_bytes("".join(lines).encode("utf-8", "replace"))
+            temporary.write_bytes("".join(f"{escape.json(p.to_dict())}\n" for p in self.problems).encode())
             temporary.replace(path)
 
     def close(self) -> None:

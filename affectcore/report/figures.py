@@ -11,11 +11,11 @@ Altair and vl-convert come with the extra ``affectcore[report]`` and are importe
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affectcore import escape
 from affectcore.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ __all__ = [
     "save",
     "survival",
     "trajectories",
-    "visible",
     "write_figures",
 ]
 
@@ -81,37 +80,10 @@ COLUMNS = {
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
 
 _WIDTH, _HEIGHT, _ROW = 640, 320, 16
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
 _NAME = 120  # characters of a model's name
 _FORMAT = ".3~r"
 _VEGA_LITE = "6.4"  # the version that Altair 6 writes
 _Rows = list[dict[str, Any]]
-
-
-def visible(text: str, *, one_line: bool = False) -> str:
-    r"""Return the text with a visible mark for each character that would steer the reader's display.
-
-    Control characters become their pictures (``␀``), marks of direction, separators and invisible characters their
-    code in brackets (``[U+202E]``), and lone surrogates U+FFFD. Tabs and line feeds stay.
-
-    Parameters
-    ----------
-    text
-        Any string.
-    one_line
-        True for names: runs of white space become one space.
-    """
-
-    def mark(match: re.Match[str]) -> str:
-        code = ord(match[0])
-        if 0xD800 <= code < 0xE000:
-            return "\ufffd"
-        return chr(0x2400 + code) if code < 32 else "\u2421" if code == 127 else f"[U+{code:04X}]"
-
-    text = _HIDDEN.sub(mark, text.replace("\r\n", "\n"))
-    return " ".join(text.split()) if one_line else text
 
 
 def axis_title(metric: str) -> str:
@@ -119,7 +91,7 @@ def axis_title(metric: str) -> str:
     from affectcore.metrics.registry import METRICS
 
     if metric not in METRICS:
-        return visible(metric, one_line=True)
+        return escape.line(metric)
     entry = METRICS[metric]
     reading = {"better": ", higher is better", "worse": ", lower is better", "neither": ""}[entry.higher_is]
     return f"{metric} ({entry.unit}{reading})"
@@ -182,7 +154,7 @@ def forest(table: pa.Table, metric: str, *, confidence: float = 0.95) -> Any:
             base.mark_rule(style="interval").encode(x=alt.X("ci_low:Q", title=axis_title(metric)), x2="ci_high"),
             base.mark_point(style="estimate").encode(x=x_axis),
         ),
-        f"{visible(metric, one_line=True)} of each model",
+        f"{escape.line(metric)} of each model",
         ["Point: mean. Line: " + _interval(confidence) + ". Dashed: the mean of the first."],
         height=_ROW * len({r["by"] for r in rows}),
     )
@@ -207,7 +179,7 @@ def trajectories(table: pa.Table, metric: str, models: Sequence[str] | None = No
     altair.LayerChart
     """
     rows = _rows(table, metric, COLUMNS["turns"])
-    return _trajectories(*_chosen(rows, models), axis_title(metric), visible(metric, one_line=True), confidence)
+    return _trajectories(*_chosen(rows, models), axis_title(metric), escape.line(metric), confidence)
 
 
 def _trajectories(rows: _Rows, models: Sequence[str], title: str, metric: str, confidence: float) -> Any:
@@ -245,7 +217,7 @@ def buckets(table: pa.Table, metric: str, models: Sequence[str] | None = None, *
     altair.LayerChart
     """
     rows = _rows(table, metric, COLUMNS["buckets"])
-    return _buckets(*_chosen(rows, models), axis_title(metric), visible(metric, one_line=True), confidence)
+    return _buckets(*_chosen(rows, models), axis_title(metric), escape.line(metric), confidence)
 
 
 def _buckets(rows: _Rows, models: Sequence[str], title: str, metric: str, confidence: float) -> Any:
@@ -305,7 +277,7 @@ def rates(
     rows, threshold = _at(_rows(table, metric, COLUMNS["rates"]), threshold)
     names = list(dict.fromkeys(r["by"] for r in rows)) if models is None else list(models)
     rows = [r for name in names for r in rows if r["by"] == name]
-    return _rates(rows, f"{visible(metric, one_line=True)} of {threshold:g} or more", confidence)
+    return _rates(rows, f"{escape.line(metric)} of {threshold:g} or more", confidence)
 
 
 def _rates(rows: _Rows, event: str, confidence: float) -> Any:
@@ -350,7 +322,7 @@ def survival(
     """
     rows = _rows(table, metric, COLUMNS["survival"])
     rows, threshold = _at(rows, threshold)
-    event = f"{visible(metric, one_line=True)} of {threshold:g} or more"
+    event = f"{escape.line(metric)} of {threshold:g} or more"
     return _survival(*_chosen(rows, models), event, confidence)
 
 
@@ -396,7 +368,7 @@ def distributions(table: pa.Table, metric: str, models: Sequence[str] | None = N
     return _distributions(
         *_chosen(_rows(table, metric, COLUMNS["distributions"]), models),
         axis_title(metric),
-        visible(metric, one_line=True),
+        escape.line(metric),
     )
 
 
@@ -450,8 +422,8 @@ def frontier(table: pa.Table, metric: str, *, cost_label: str = "cost", confiden
         rows,
         wide(r["cost"] for r in rows),
         axis_title(metric),
-        visible(cost_label, one_line=True),
-        visible(metric, one_line=True),
+        escape.line(cost_label),
+        escape.line(metric),
         confidence,
         lines,
     )
@@ -522,7 +494,7 @@ def heatmap(table: pa.Table) -> Any:
     """
     alt = _altair()
     rows = [
-        {"by": name(row["by"]), "emotion": visible(row["emotion"], one_line=True), "mean": finite(row["mean"])}
+        {"by": name(row["by"]), "emotion": escape.line(row["emotion"]), "mean": finite(row["mean"])}
         for row in table.to_pylist()
     ]
     if not rows:
@@ -622,20 +594,20 @@ def config(theme: str = "light") -> dict[str, Any]:
     }
 
 
-def page_specs(cost_label: str, confidence: float) -> dict[str, dict[str, Any]]:
+def page_specs(confidence: float) -> dict[str, dict[str, Any]]:
     """Return the charts of the page without rows, one specification per kind.
 
-    ``@axis``, ``@metric``, ``@event`` and the list of one model ``@models`` stand where the page puts its choice.
+    ``@axis``, ``@metric``, ``@event``, ``@cost`` and the list of one model ``@models`` stand for the page's choices.
     """
-    models, cost = ["@models"], visible(cost_label, one_line=True)
+    models = ["@models"]
     charts = {
         "turns": _trajectories([], models, "@axis", "@metric", confidence),
         "buckets": _buckets([], models, "@axis", "@metric", confidence),
         "rates": _rates([], "@event", confidence),
         "survival": _survival([], models, "@event", confidence),
         "distributions": _distributions([], models, "@axis", "@metric"),
-        "frontier": _frontier([], False, "@axis", cost, "@metric", confidence),
-        "frontier_log": _frontier([], True, "@axis", cost, "@metric", confidence),
+        "frontier": _frontier([], False, "@axis", "@cost", "@metric", confidence),
+        "frontier_log": _frontier([], True, "@axis", "@cost", "@metric", confidence),
     }
     specs: dict[str, dict[str, Any]] = {name: chart.to_dict() for name, chart in charts.items()}
     for spec in specs.values():  # the page puts in that of its theme
@@ -717,9 +689,10 @@ def write_figures(report: Report, folder: str | Path, formats: Sequence[str] = (
     written: list[Path] = []
     seen: dict[str, int] = {}
     for stem, chart in _charts(report):
-        base = re.sub(r"[^\w.-]", "_", stem)
-        seen[base] = seen.get(base, 0) + 1
-        name = base if seen[base] == 1 else f"{base}-{seen[base]}"
+        base = escape.file_name(stem)
+        same = base.casefold()  # to some file systems it is
+        seen[same] = seen.get(same, 0) + 1
+        name = base if seen[same] == 1 else f"{base}-{seen[same]}"
         written += [save(chart, folder / f"{name}.{suffix}") for suffix in formats]
     return written
 
@@ -781,7 +754,7 @@ def name(by: str | None) -> str:
     """Return a model's name as charts and pages show it, on one line and of at most 120 characters."""
     from affectcore.report.table import shorten
 
-    return "(null)" if by is None else shorten(visible(by, one_line=True), _NAME)
+    return "(null)" if by is None else shorten(escape.line(by), _NAME)
 
 
 def _short(name: str) -> str:
@@ -822,7 +795,7 @@ def _rows(table: pa.Table, metric: str, columns: Sequence[str]) -> _Rows:
 def _chosen(rows: _Rows, models: Sequence[str] | None) -> tuple[_Rows, list[str]]:
     """Return the rows of the chosen models, and these."""
     there = dict.fromkeys(r["by"] for r in rows)
-    names = list(there) if models is None else [visible(m, one_line=True) for m in models]
+    names = list(there) if models is None else [escape.line(m) for m in models]
     absent = [m for m in names if m not in there]
     if absent:
         raise UsageError(f"the table of the figure has no model {absent[0]!r}. Its models are: {', '.join(there)}")

@@ -22,9 +22,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affectcore import escape
 from affectcore.errors import UsageError
 from affectcore.report import figures
-from affectcore.report.figures import visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,14 +133,15 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_markup,  # every expression of the template, so that none can be forgotten
     )
     scripts = [_vega(), (folder / "report.js").read_text(encoding="utf-8")]
     data = _data(report)
     return environment.get_template("template.html.j2").render(
-        title=visible(report.title, one_line=True),
+        title=escape.line(report.title),
         by=data["by"],
-        method=visible(report.comparison.method),
-        notes=[visible(note) for note in report.comparison.notes],
+        method=report.comparison.method,
+        notes=report.comparison.notes,
         facts=_facts(report.comparison),
         metrics=data["metrics"],
         sections={kind: text for kind, text in _SECTIONS.items() if kind in data},
@@ -148,7 +149,7 @@ def render(report: Report) -> str:
         pairs="pairs" in data,
         n_pairs=report.comparison.pairs.num_rows,
         texts=_texts(report.texts, report.comparison.metrics),
-        methods={visible(k, one_line=True): visible(v) for k, v in report.methods.items()},
+        methods=report.methods,
         definitions=_definitions(report.comparison.metrics),
         themes=figures.THEMES,
         css=(folder / "report.css").read_text(encoding="utf-8"),
@@ -156,6 +157,13 @@ def render(report: Report) -> str:
         hashes=[base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts],
         data=base64.b64encode(gzip.compress(_json(data), mtime=0)).decode(),
     )
+
+
+def _markup(value: Any) -> Any:
+    """Return what an expression of the template gives as markup; what is marked as such stays."""
+    from markupsafe import Markup
+
+    return value if hasattr(value, "__html__") else Markup(escape.html(str(value)))
 
 
 @lru_cache(maxsize=1)
@@ -176,16 +184,17 @@ def _data(report: Report) -> dict[str, Any]:
     c = report.comparison
     models: dict[str, int] = {}
     data: dict[str, Any] = {
-        "by": visible(c.by, one_line=True),
+        "by": escape.line(c.by),
         "confidence": c.confidence,
         "most": figures.MOST,
-        "specs": figures.page_specs(report.cost_label, c.confidence),
+        "specs": figures.page_specs(c.confidence),
+        "cost": escape.line(report.cost_label),
         "themes": figures.THEMES,
         "configs": {theme: figures.config(theme) for theme in figures.THEMES},
         "metrics": [
             {
                 "key": metric,
-                "name": visible(metric, one_line=True),
+                "name": escape.line(metric),
                 "axis": figures.axis_title(metric),
                 "first": "lowest" if c.orders[metric] == "ascending" else "highest",
                 "pick": figures.pick(c, metric),
@@ -254,7 +263,7 @@ def _columns(
             elif pa.types.is_integer(rows.schema.field(name).type) or pa.types.is_boolean(rows.schema.field(name).type):
                 columns[name] = rows[name].to_pylist()
             elif name == "emotion":
-                columns[name] = [visible(x, one_line=True) for x in rows[name].to_pylist()]
+                columns[name] = [escape.line(x) for x in rows[name].to_pylist()]
         parts[group] = columns
     return parts
 
@@ -319,7 +328,7 @@ def _texts(table: pa.Table | None, metrics: Sequence[str]) -> list[dict[str, Any
                 "metric": metrics.index(metric),
                 "by": figures.name(row["by"]),
                 "score": "no score" if row["score"] is None else f"{row['score']:.3f}",
-                "where": visible(where, one_line=True),
+                "where": escape.line(where),
                 "before": before,
                 "pieces": pieces,
                 "after": after,
@@ -360,7 +369,10 @@ def _pieces(
         # From half of the strongest on: a highlight on everything shows nothing.
         level = sum(abs(s["score"]) >= share * top for share in (0.5, 0.7, 0.9)) if top else 0
         if low < high and level:
-            pieces += [(visible(text[at:low]), 0, ""), (visible(text[low:high]), level, f"{s['score']:.2f}")]
+            pieces += [
+                (escape.terminal(text[at:low]), 0, ""),
+                (escape.terminal(text[low:high]), level, f"{s['score']:.2f}"),
+            ]
             at = high
-    pieces.append((visible(text[at:stop]), 0, ""))
+    pieces.append((escape.terminal(text[at:stop]), 0, ""))
     return start, [p for p in pieces if p[0]], len(text) - stop

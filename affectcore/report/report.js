@@ -225,9 +225,9 @@
     host.ariaLabel = `Chart. ${title}. ${ends || (kind === "frontier" ? `On the frontier, from the cheapest: ${front}` : models.join("; "))}. The numbers are in the table below.`;
 
     const width = host.clientWidth;
-    const labels = { axis: metric.axis, metric: metric.name, event };
+    const labels = { axis: metric.axis, metric: metric.name, event, cost: data.cost };
     const spec = JSON.parse(JSON.stringify(data.specs[name]), (_, v) =>
-      typeof v === "string" ? v.replace(/@(axis|metric|event)/g, (_, key) => labels[key]) : Array.isArray(v) && v[0] === "@models" ? chosen() : v);
+      typeof v === "string" ? v.replace(/@(axis|metric|event|cost)/g, (_, key) => labels[key]) : Array.isArray(v) && v[0] === "@models" ? chosen() : v);
     part(".caption").textContent = [...spec.title.subtitle, data.thinned[kind]].filter(Boolean).join(" ");
     delete spec.title;
     spec.config = structuredClone(data.configs[theme()]);

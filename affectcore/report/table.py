@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from affectcore import escape
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -43,7 +45,7 @@ def shorten(name: str, width: int, ellipsis: str = "…") -> str:
     -------
     str
     """
-    name = "".join(c if c.isprintable() else "\ufffd" for c in name)  # a name must not steer the terminal
+    name = escape.line(name)
     if len(name) <= width:
         return name
     left = (width - len(ellipsis) + 1) // 2
@@ -118,11 +120,11 @@ class Leaderboard:
         for number, (title, comparison, rows) in enumerate(_tables(self.comparison)):
             if number:
                 yield Text("")
-            yield Text(_plain(title).plain, style="bold")
+            yield escape.rich(title, "bold")
             for line in _lines(comparison, rows, options.max_width, ascii_only):
                 yield Text(line, no_wrap=True, overflow="crop")
         yield Text("")
-        yield from map(_plain, _footer(self.comparison))
+        yield from map(escape.rich, _footer(self.comparison))
 
 
 def plain(comparison: Comparison, width: int = 80) -> str:
@@ -139,10 +141,10 @@ def markdown(comparison: Comparison) -> str:
     """Render the leaderboard as Markdown: a table per metric and facet, the method below, a final line feed."""
     lines: list[str] = []
     confidence = f"{comparison.confidence * 100:g}%"
-    base = comparison.baseline is not None
     for title, part, rows in _tables(comparison):
         digits = _decimals(rows)
-        lines += [f"**{title}**", ""]
+        base = part.baseline is not None  # a facet may lack the model
+        lines += [f"**{escape.markdown(title, cell=True)}**", ""]
         head = [
             "rank",
             part.by,
@@ -157,13 +159,13 @@ def markdown(comparison: Comparison) -> str:
             "n",
             "null",
         ]
-        lines.append(f"| {' | '.join(_cell(h) for h in head)} |")
+        lines.append(f"| {' | '.join(escape.markdown(h, cell=True) for h in head)} |")
         lines.append(f"|---:|:---|---:|:---|:---|{':---|' if base else ''}---:|---:|---:|:---|---:|---:|")
         for row in rows:
             to = "baseline" if base else "best"
             cells = [
                 _whole(row["rank"]),
-                _cell(_name(row)),
+                escape.markdown(_name(row), cell=True),
                 _number(row["mean"], digits),
                 _range(row["ci_low"], row["ci_high"], digits),
                 *([_change(row, "diff_to_baseline", "_to_baseline", digits)] if base else []),
@@ -177,18 +179,21 @@ def markdown(comparison: Comparison) -> str:
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    lines += [line for note in _footer(comparison) for line in (note, "")]
+    lines += [line for note in _footer(comparison) for line in (escape.markdown(note), "")]
     return "\n".join(lines[:-1]) + "\n"
 
 
 def csv_text(table: pa.Table) -> str:
-    """Render a table as CSV with a header line; nulls are empty, numbers keep all their digits."""
+    """Render a table as CSV with a header line; nulls are empty, numbers keep all their digits.
+
+    Strings are on one line, and those that a spreadsheet would run are marked (`affectcore.escape.csv`).
+    """
     import csv
 
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(table.column_names)
-    writer.writerows(tuple(row.values()) for row in table.to_pylist())
+    writer.writerow(map(escape.csv, table.column_names))
+    writer.writerows(tuple(map(escape.csv, row.values())) for row in table.to_pylist())
     return target.getvalue()
 
 
@@ -199,7 +204,7 @@ def costs(found: Frontier) -> RenderableType:
     )
     for row in found.table.to_pylist():
         mark = "yes" if row["on_frontier"] else ""
-        table.add_row(*map(_plain, (row["metric"], _name(row), f"{row['mean']:.4g}", f"{row['cost']:g}", mark)))
+        table.add_row(*map(escape.rich, (row["metric"], _name(row), f"{row['mean']:.4g}", f"{row['cost']:g}", mark)))
     return _with_notes(table, found.notes)
 
 
@@ -219,7 +224,7 @@ def moves(gate: Gate) -> RenderableType:
             _p(row["p_holm"]),
             "worse" if row["worse"] else "",
         )
-        table.add_row(*map(_plain, cells))
+        table.add_row(*map(escape.rich, cells))
     return _with_notes(table, gate.notes)
 
 
@@ -229,27 +234,21 @@ def _grid(*heads: tuple[str, Literal["left", "right"]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head, justify in heads:
-        table.add_column(_plain(head), justify=justify, overflow="fold")
+        table.add_column(escape.rich(head), justify=justify, overflow="fold")
     return table
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in text))  # neither markup nor control characters
 
 
 def _with_notes(table: Table, notes: Sequence[str]) -> RenderableType:
     from rich.console import Group
 
-    return Group(table, *map(_plain, notes))
+    return Group(table, *map(escape.rich, notes))
 
 
 def _tables(comparison: Comparison) -> list[tuple[str, Comparison, list[dict[str, Any]]]]:
     """Return title, comparison and rows of each metric, of all rows and then by facet."""
     parts: list[tuple[str, Comparison]] = [("", comparison)]
     for value, part in comparison.facets.items():
-        parts.append((f"{comparison.facet} = {_NO_NAME if value is None else ' '.join(value.split())}; ", part))
+        parts.append((f"{comparison.facet} = {_NO_NAME if value is None else value}; ", part))
     found = []
     for prefix, part in parts:
         rows = part.table.to_pylist()
@@ -328,11 +327,7 @@ def _whole(value: int | None) -> str:
 
 
 def _name(row: dict[str, Any]) -> str:
-    return _NO_NAME if row["by"] is None else " ".join(row["by"].split())
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+    return _NO_NAME if row["by"] is None else escape.line(row["by"])
 
 
 def _lines(comparison: Comparison, rows: list[dict[str, Any]], width: int, ascii_only: bool) -> list[str]:
@@ -344,7 +339,7 @@ def _lines(comparison: Comparison, rows: list[dict[str, Any]], width: int, ascii
     span = (min(ends), max(ends)) if ends else (0.0, 0.0)
     columns: list[tuple[str, Literal["left", "right"], list[str]]] = [
         ("#", "right", [_whole(row["rank"]) for row in rows]),
-        (comparison.by, "left", [_name(row) for row in rows]),
+        (escape.line(comparison.by), "left", [_name(row) for row in rows]),
         ("mean", "right", [_number(row["mean"], digits) for row in rows]),
         (f"{comparison.confidence * 100:g}% interval", "right", []),
         ("", "left", []),

@@ -7,7 +7,6 @@ replicate only changes the weights of rows in a fixed order.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from affectcore import escape
 from affectcore.errors import UsageError
 from affectcore.settings import usable_cores
 from affectcore.stats.bootstrap import interval
@@ -175,7 +175,7 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Return `to_dict` as JSON text that ends with a line feed."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        return escape.json(self.to_dict(), indent=1) + "\n"
 
     def to_markdown(self) -> str:
         """Return tables of figures and the reliability table as Markdown, with a final line feed."""
@@ -187,14 +187,14 @@ class Evaluation:
         lines.append("| --- | ---: |" + " ---: |" * len(columns))
         for label in self.labels:
             cells = [self.per_label[label][c].text() for c in columns]
-            lines.append(f"| {_cell(label)} | {self.support[label]:,} | {' | '.join(cells)} |")
+            lines.append(f"| {escape.markdown(label, cell=True)} | {self.support[label]:,} | {' | '.join(cells)} |")
         lines += ["", "| score | n | mean score | observed |", "| --- | ---: | ---: | ---: |"]
         for row in self.reliability["(all)"]:
             if row.n:
                 span = f"{row.low:.3g} to {row.high:.3g}"
                 lines.append(f"| {span} | {row.n:,} | {_number(row.predicted)} | {_number(row.observed)} |")
         for line in (f"{self.method}.", *self.notes):
-            lines += ["", line]
+            lines += ["", escape.markdown(line)]
         return "\n".join(lines) + "\n"
 
     def to_rich(self, *, table: bool = True) -> RenderableType:
@@ -221,7 +221,7 @@ class Evaluation:
         for label in self.labels:
             figures = self.per_label[label]
             cells = [Text(figures[c].text(3 if c == "ece" else digits, ends=c == with_ends)) for c in columns]
-            each.add_row(Text(_cell(label)), f"{self.support[label]:,}", *cells)
+            each.add_row(escape.rich(label), f"{self.support[label]:,}", *cells)
         parts += [each, Text("")]
         if table:
             bins = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -232,7 +232,7 @@ class Evaluation:
                     span = f"{row.low:.3g} to {row.high:.3g}"
                     bins.add_row(span, f"{row.n:,}", _number(row.predicted), _number(row.observed))
             parts += [bins, Text("")]
-        parts += [Text(line) for line in (self.method, *self.notes)]
+        parts += [escape.rich(line) for line in (self.method, *self.notes)]
         return Group(*parts)
 
     def summary(self) -> str:
@@ -247,11 +247,6 @@ def _ends(figure: Figure) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _cell(label: str) -> str:
-    label = "".join(c if c.isprintable() else "\ufffd" for c in label)  # a label must not steer the terminal
-    return label.replace("|", "\\|")
 
 
 def evaluate(

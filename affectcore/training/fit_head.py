@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from affectcore import escape
 from affectcore._version import __version__
 from affectcore.errors import OutputError, UsageError
 from affectcore.models import base
@@ -326,10 +327,10 @@ class Trained:
         table.add_column(no_wrap=True)
         table.add_column()
         for label, value in _description(self):
-            table.add_row(Text(label, style="bold"), Text(value))
+            table.add_row(escape.rich(label, "bold"), escape.rich(value))
         judged = self.test or self.dev
         title = "Test, evaluated once" if self.test else "Dev: penalty, calibration and thresholds were chosen on it"
-        return Group(table, Text(""), Text(title, style="bold"), judged.to_rich(), *(Text(note) for note in self.notes))
+        return Group(table, Text(""), Text(title, style="bold"), judged.to_rich(), *map(escape.rich, self.notes))
 
 
 def _description(trained: Trained) -> list[tuple[str, str]]:
@@ -709,17 +710,24 @@ def _write(directory: Path, model: Model, trained: Trained, overwrite: bool) -> 
 def card(trained: Trained) -> str:
     """Return the model card, Markdown."""
     head, info = trained.head, trained.head.info
-    lines = [f"# {head.name}", "", f"A head on the frozen features of the model `{trained.model}`, made by affectcore"]
+    model = escape.code(trained.model)
+    lines = [
+        f"# {escape.markdown(head.name, cell=True)}",
+        "",
+        f"A head on the frozen features of the model {model}, made by affectcore",
+    ]
     lines[-1] += f" {__version__} (`affectcore train`)."
     lines += ["", "| | |", "| --- | --- |"]
-    lines += [f"| {name} | {value} |" for name, value in _description(trained) if name not in ("time", "head")]
-    lines += [
-        f"| kind | {head.kind} |",
-        f"| columns | {', '.join(f'`{c}`' for c in head.columns)} |",
-        f"| data | {info['data']} |",
-        f"| licence of the data | {info['licence'] or 'not stated'} |",
-        f"| base | {info['base']['name']}, content hash {info['base']['content_hash']} |",
+    told = [(name, value) for name, value in _description(trained) if name not in ("time", "head")]
+    told += [
+        ("kind", head.kind),
+        ("data", str(info["data"])),
+        ("licence of the data", info["licence"] or "not stated"),
+        ("base", f"{info['base']['name']}, content hash {info['base']['content_hash']}"),
     ]
+    rows = [(name, escape.markdown(value, cell=True)) for name, value in told]
+    rows.insert(-3, ("columns", ", ".join(map(escape.code, head.columns))))
+    lines += [f"| {name} | {value} |" for name, value in rows]
     if trained.test:
         lines += ["", "## Test", "", trained.test.to_markdown().rstrip()]
     lines += [
@@ -733,7 +741,7 @@ def card(trained: Trained) -> str:
         "It knows what its training texts showed: on other kinds of text, judge it with `affectcore eval` first."
     )
     for note in trained.notes:
-        lines += ["", note]
+        lines += ["", escape.markdown(note)]
     return "\n".join(lines) + "\n"
 
 

@@ -145,10 +145,10 @@ def test_names_do_not_steer_the_terminal(tmp_path: Path) -> None:
     pq.write_table(rows, tmp_path / "scores.parquet")
     done = run("compare", str(tmp_path / "scores.parquet"), "--facet", "model")
     assert done.returncode == EXIT_DONE
-    assert "No interval for \ufffd[31mred, a\ufffdb" in " ".join(done.stdout.split())
+    assert "No interval for ␛[31mred, a␊b" in " ".join(done.stdout.split())
     failed = run("compare", str(tmp_path / "scores.parquet"), "--by", "nothing")
     assert failed.stderr.splitlines()[0].startswith("error: ")
-    assert "\ufffd[2J" in failed.stderr
+    assert "␛[2J" in failed.stderr
     assert "\x1b" not in done.stdout + done.stderr + failed.stderr
 
 
