@@ -440,7 +440,8 @@ def _check_settings(sources: list[Source], scores: pa.Schema, opened: Callable[[
 
 
 def _check_names(source: Source, kept: pa.Schema, scores: pa.Schema) -> None:
-    clash = [name for name in kept.names if name in scores.names]
+    taken = set(scores.names)
+    clash = [name for name in kept.names if name in taken]
     if clash:
         free = [name for name in kept.names if name not in clash]
         listed = ", ".join(repr(name) for name in clash)
