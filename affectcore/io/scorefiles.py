@@ -318,6 +318,9 @@ def _find(given: Sequence[str | Path]) -> list[Path]:
                 raise UsageError(f"{path}: unknown kind of file; score files end in {', '.join(_FORMATS)}")
             files[path] = None
             continue
+        if path.exists() and not path.is_dir():
+            reason = "a pipe can be read once, and score files are read several times"
+            raise InputError(path, reason, "write it to a file and name that")
         if path.is_dir():
             found = [path]
         else:

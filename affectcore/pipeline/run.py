@@ -166,6 +166,12 @@ def score_dataset(
     keep = [keep] if isinstance(keep, str) else keep
     out = Path(output)
     sources = _without_outputs(discover(inputs, format), out)
+    for source in sources if resume else ():
+        if source.pipe is not None:
+            raise UsageError(
+                f"{source.path} is a pipe, which --resume cannot read again: write it to a file and name that, or leave"
+                " --resume out"
+            )
     config = {
         "scorer": dict(scorer.provenance()),
         "text": text,
