@@ -650,7 +650,7 @@ class Scorer:
         from affectcore.io.formats.texts import is_chat, pick_text, reach, strings, type_of
 
         names = source.schema.names
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, n in Counter(names).items() if n > 1)
         if twice:
             raise UsageError(f"the table has two columns of one name ({', '.join(twice)}); rename one of each")
         turns = self.unit in ("turn", "conversation")

@@ -24,7 +24,8 @@ def score(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Files, folders or glob patterns: Parquet, Arrow IPC/Feather, JSONL, CSV or TSV (also .gz, .zst).",
+            help="Files, folders or glob patterns: Parquet, Arrow IPC/Feather, JSONL, CSV or TSV (also .gz, .zst);"
+            " - for standard input.",
             show_default=False,
         ),
     ],

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,12 +22,12 @@ _TOLD = 5  # differences of settings that are named
 
 
 def fingerprint(path: Path) -> str:
-    """Return what tells a file from a changed one, ``"<size>-<mtime_ns>"``."""
+    """Return what tells a file from a changed one, ``"<size>-<mtime_ns>"``; of a pipe, that it is one."""
     try:
         status = path.stat()
     except OSError as exc:
         raise InputError(path, f"cannot open it: {exc.strerror}", "check the path and its permissions") from exc
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    return f"{status.st_size}-{status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else "pipe"
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

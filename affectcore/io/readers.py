@@ -13,7 +13,9 @@ from pathlib import Path
 
 from affectcore.errors import InputError, UsageError
 from affectcore.io.formats.base import Problem, Reader, Source, suggest, text_bytes
+from affectcore.io.formats.bytestream import compression_of
 from affectcore.io.formats.conversations import TurnTable, TurnTableReader
+from affectcore.io.formats.pipe import STDIN, Pipe, is_pipe
 from affectcore.io.formats.texts import TEXT_COLUMNS
 
 __all__ = ["FORMATS", "TEXT_COLUMNS", "Problem", "Reader", "Source", "discover", "open_reader", "text_bytes"]
@@ -35,7 +37,6 @@ _EXTENSIONS = {
 _ALIASES = {"arrow": "ipc", "feather": "ipc", "ndjson": "jsonl", "json": "jsonl"}
 _ERROR_LIST = ".errors.jsonl"  # what could not be scored, beside an output file
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
-_MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def discover(inputs: str | Path | Sequence[str | Path], format: str = "auto") -> list[Source]:
@@ -45,10 +46,11 @@ def discover(inputs: str | Path | Sequence[str | Path], format: str = "auto") ->
     ----------
     inputs
         Files, folders (searched through, sorted; hidden files, files that begin with an underscore and files of other
-        formats are left out) and patterns such as ``dumps/**/*.jsonl``.
+        formats are left out) and patterns such as ``dumps/**/*.jsonl``. JSON Lines, CSV, TSV and Arrow IPC streams can
+        come through a pipe that is named directly: a FIFO, ``<(command)``, ``/dev/stdin`` or ``-``, which is the same.
     format
         One of `FORMATS`. "auto" goes by the extension and, for a file named directly, by its first bytes; any other
-        format takes every visible file of a folder as that.
+        format takes every visible file of a folder as that. A pipe without an extension needs it.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def discover(inputs: str | Path | Sequence[str | Path], format: str = "auto") ->
         if not str(item):  # as a path it would be the current folder
             raise UsageError("the name of an input is empty")
         try:
-            found = list(_expand(str(item), format))
+            found = list(_expand(STDIN if str(item) == "-" else str(item), format))
         except OSError as exc:
             raise InputError(item, f"cannot look there: {exc.strerror}", "check the path and its permissions") from exc
         if not found:
@@ -251,7 +253,7 @@ def _source(path: Path, name: str, format: str, sniff: bool) -> Source | None:
     if format == "auto" and known is None and not sniff:
         return None
     if not path.is_file():
-        return None
+        return _pipe(path, name, known if format == "auto" else format, compression) if sniff else None
     try:
         with path.open("rb") as handle:
             head = handle.read(64)
@@ -259,13 +261,25 @@ def _source(path: Path, name: str, format: str, sniff: bool) -> Source | None:
         raise InputError(path, f"cannot open it: {exc.strerror}", "check its permissions") from exc
     if compression == "none" and (known in (None, "jsonl", "csv", "tsv")):
         # Named .jsonl, but compressed all the same.
-        compression = next((c for magic, c in _MAGICS.items() if head.startswith(magic)), "none")
+        compression = compression_of(head)
     chosen = format if format != "auto" else known or _sniff(head, compression, inner)
     if chosen is None:
         return None
     if chosen in ("parquet", "ipc") and compression != "none":
         raise InputError(path, f"a {compression} archive of a {chosen} file", "unpack it first")
     return Source(path, chosen, name, compression)
+
+
+def _pipe(path: Path, name: str, format: str | None, compression: str) -> Source | None:
+    if not is_pipe(path):
+        return None
+    if format is None:
+        known = ", ".join(FORMATS[2:])
+        raise InputError(path, "cannot tell the format of what comes through a pipe", f"name it with --format: {known}")
+    if format == "parquet":
+        reason = "a Parquet file cannot be read from a pipe, since its index stands at its end"
+        raise InputError(path, reason, "write it to a file and name that")
+    return Source(path, format, name, compression, Pipe(path))
 
 
 def _sniff(head: bytes, compression: str, suffixes: list[str]) -> str | None:

@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
@@ -238,7 +239,7 @@ def open_scores(scores: Any) -> Scores:
             table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS)
         ),
         settings=_settings(table.schema.metadata),
-        twice={name: "the table" for name in table.column_names if table.column_names.count(name) > 1},
+        twice=dict.fromkeys(_repeated(table.column_names), "the table"),
     )
 
 
@@ -253,7 +254,7 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
         schema = _guard(path, partial(_named, path))
         columns_of.append(set(schema.names))
         if len(columns_of[-1]) < len(schema):
-            twice |= {name: str(path) for name in schema.names if schema.names.count(name) > 1}
+            twice |= dict.fromkeys(_repeated(schema.names), str(path))
         for column in schema:
             types.setdefault(column.name, column.type)
         found = {k: v for k, v in (schema.metadata or {}).items() if k not in (b"ARROW:schema", b"pandas")}
@@ -271,6 +272,10 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
     label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
     made = _settings(settings)
     return Scores(label, types, batches, ", ".join(mixed), lacking=lacking, settings=made, twice=twice)
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, n in Counter(names).items() if n > 1]
 
 
 def _settings(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
@@ -314,6 +319,9 @@ def _find(given: Sequence[str | Path]) -> list[Path]:
                 raise UsageError(f"{path}: unknown kind of file; score files end in {', '.join(_FORMATS)}")
             files[path] = None
             continue
+        if path.exists() and not path.is_dir():
+            reason = "a pipe can be read once, and score files are read several times"
+            raise InputError(path, reason, "write it to a file and name that")
         if path.is_dir():
             found = [path]
         else:

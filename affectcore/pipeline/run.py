@@ -166,6 +166,12 @@ def score_dataset(
     keep = [keep] if isinstance(keep, str) else keep
     out = Path(output)
     sources = _without_outputs(discover(inputs, format), out)
+    for source in sources if resume else ():
+        if source.pipe is not None:
+            raise UsageError(
+                f"{source.path} is a pipe, which --resume cannot read again: write it to a file and name that, or leave"
+                " --resume out"
+            )
     config = {
         "scorer": dict(scorer.provenance()),
         "text": text,
@@ -440,7 +446,8 @@ def _check_settings(sources: list[Source], scores: pa.Schema, opened: Callable[[
 
 
 def _check_names(source: Source, kept: pa.Schema, scores: pa.Schema) -> None:
-    clash = [name for name in kept.names if name in scores.names]
+    taken = set(scores.names)
+    clash = [name for name in kept.names if name in taken]
     if clash:
         free = [name for name in kept.names if name not in clash]
         listed = ", ".join(repr(name) for name in clash)

@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affectcore.errors import InputError, UsageError
+from affectcore.io.formats import delimited
 from affectcore.io.formats.base import MAX_PROBLEMS, MAX_ROWS, cut, offsets_of
-from affectcore.io.formats.delimited import row_end
+from affectcore.io.formats.delimited import RowEnds
 from affectcore.io.formats.texts import extract, is_chat, known_roles
 from affectcore.io.readers import Reader, Source, discover, open_reader, text_bytes
 
@@ -201,7 +204,78 @@ def test_csv_quotes_inside_an_unquoted_field_open_nothing(tmp_path: Path, blocks
     ],
 )
 def test_row_end(data: bytes, end: int) -> None:
-    assert row_end(data, b",") == end
+    assert RowEnds(b",").feed(data) == end
+
+
+def rows_end(data: bytes) -> list[int]:
+    """Return where rows end, byte by byte."""
+    ends = []
+    at, inside, begin = 0, False, True
+    if data.startswith(b"\xef\xbb\xbf"):
+        at = 3
+    while at < len(data):
+        byte = data[at : at + 1]
+        if inside:
+            if data[at : at + 2] == b'""':
+                at += 1
+            elif byte == b'"':
+                inside, begin = False, False
+        elif byte == b'"' and begin:
+            inside = True
+        else:
+            begin = byte in (b",", b"\n", b"\r")
+            if byte == b"\n":
+                ends.append(at + 1)
+        at += 1
+    return ends
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    pieces=st.lists(st.sampled_from(['"', '""', '"""', ",", "\n", "\r", "a", "\ufeff"]), max_size=14),
+    cuts=st.lists(st.integers(1, 6), min_size=30, max_size=30),
+    stretch=st.sampled_from([1, 2, 3, 100]),
+)
+def test_row_ends_in_chunks(pieces: list[str], cuts: list[int], stretch: int) -> None:
+    data = "".join(pieces).encode()
+    ends = rows_end(data)
+    rows = RowEnds(b",")
+    at = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "_STRETCH", stretch)
+        for size in cuts:
+            found = rows.feed(data[at : at + size])
+            assert found == max((end - at for end in ends if at < end <= at + size), default=0)
+            at += size
+
+
+MEMORY = """
+import resource, sys
+from affectcore.io.readers import discover, open_reader
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+small, large = sys.argv[1:]
+for path in (small, large):
+    before = peak()
+    with open_reader(discover(path)[0]) as reader:
+        n = sum(int(texts.nbytes) for _, texts in reader)
+print(n, peak() - before)
+"""
+
+
+def test_a_large_row_of_quotation_marks_takes_little_memory(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    size = 40 << 20
+    (tmp_path / "small.csv").write_text('text\n"a\nb"\n')
+    with (tmp_path / "large.csv").open("wb") as file:
+        file.write(b'text\n"' + b'""' * (size // 2) + b'"\n')
+    arguments = [sys.executable, "-c", MEMORY, str(tmp_path / "small.csv"), str(tmp_path / "large.csv")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    n, grown = map(int, done.stdout.split())
+    assert n >= size // 2
+    assert grown < 4 * size
 
 
 def test_batches_hold_so_many_bytes(tmp_path: Path) -> None:

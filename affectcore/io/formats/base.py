@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore.errors import InputError
+from affectcore.io.formats.pipe import Pipe
 
 MAX_ROWS = 16384
 """Rows in a batch at most: scores of short texts are written while the next ones are read."""
@@ -50,12 +51,15 @@ class Source:
         Its path relative to the folder or pattern it was found by, with forward slashes; names outputs.
     compression
         ``none``, ``gzip`` or ``zstd``: of the whole file, as in ``.jsonl.gz``.
+    pipe
+        Where the path is no file but something that can be read once.
     """
 
     path: Path
     format: str
     name: str
     compression: str = "none"
+    pipe: Pipe | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ class Reader(ABC):
         InputError
             The file is truncated or damaged; names the row reached.
         """
+        if self.source.pipe is not None:
+            self.source.pipe.begin()
         self._start = start
         self.row = start
         self._problems = [(at, problem) for at, problem in self._problems if at >= start]

@@ -22,6 +22,7 @@ from affectcore.io.formats.texts import kept_names, pick_text
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_ROW = 1 << 30
+_STRETCH = 1 << 18  # bytes that are searched for the ends of rows at once
 _FIX_ROW = "the row is left out; correct or remove it"
 _UNCLOSED = "a quotation mark that is never closed, so that the rest of the file is one row"
 
@@ -70,28 +71,32 @@ class DelimitedReader(Reader):
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield blocks of whole rows."""
-        held = b""
-        size = self.block_bytes
+        held: list[bytes] = []
+        n_held = 0
+        rows = RowEnds(self._delimiter.encode())
         while True:
             with damaged(self.source, "cannot read the file", self):
-                chunk = self._stream.read(size)
+                chunk = self._stream.read(self.block_bytes)
             if not chunk:
                 break
-            held += chunk
-            end = row_end(held, self._delimiter.encode())
+            end = rows.feed(chunk)
             if end:
-                yield held[:end]
-                held = held[end:]
-                size = self.block_bytes
+                held.append(chunk[:end])
+                block, held = b"".join(held), [chunk[end:]]
+                n_held = len(chunk) - end
+                del chunk
+                yield block
+                del block  # a row can be large: it is not held while the next is read
                 continue
-            size *= 2  # a row longer than that: look again when there is twice as much
-            if len(held) > _MAX_ROW:
+            held.append(chunk)
+            n_held += len(chunk)
+            if n_held > _MAX_ROW:
                 reason = "a row longer than 1 GiB; a quotation mark may be missing"
                 raise InputError(self.source.path, reason, "correct the row", self._rows)
         # What is left has no line end outside of quotation marks: with one more, it is the last row, or none.
-        self._unclosed = bool(held) and not row_end(held + b"\n", self._delimiter.encode())
-        if held and not self._unclosed:
-            yield held
+        self._unclosed = bool(n_held) and not rows.feed(b"\n")
+        if n_held and not self._unclosed:
+            yield b"".join(held)
 
     def _parse(self, data: bytes, types: dict[str, pa.DataType] | None, record_at: int | None) -> pa.Table:
         """Parse a block, all columns or those with types; with `record_at`, note the rows dropped."""
@@ -143,6 +148,7 @@ class DelimitedReader(Reader):
                     table = self._parse(block, self._types, first)
             except InputError as exc:
                 raise self._explain(exc) from exc
+            del block  # a row can be large
             self._names = self._all_names
             if table.num_rows:
                 batch = table.combine_chunks().to_batches()[0]
@@ -178,8 +184,9 @@ class DelimitedReader(Reader):
 
 
 def _is_utf8(data: bytes) -> bool:
+    bounds = pa.py_buffer(np.array([0, len(data)], np.int64))
     try:
-        pa.array([data], pa.binary()).cast(pa.string())
+        pa.Array.from_buffers(pa.large_string(), 1, [None, bounds, pa.py_buffer(data)]).validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True
@@ -194,41 +201,72 @@ def _from_latin(table: pa.Table) -> pa.Table:
     return table
 
 
-def row_end(data: bytes, delimiter: bytes) -> int:
-    """Return where the last whole row of `data` ends, 0 where none does; `data` begins at a row.
+class RowEnds:
+    """Finds where rows end in the chunks of a file, one after the other, in memory for a stretch of one.
 
     A quotation mark opens a field only at its beginning; inside, two stand for one. Seen in runs: an even run changes
     nothing; an odd run at the beginning of a field, or after a delimiter inside a quoted text, flips between inside and
     outside; any other odd run ends up outside. So the state after a run is the parity of the flips since the last run
     of the other kind, which needs no loop over the bytes.
+
+    Parameters
+    ----------
+    delimiter
+        One byte.
     """
-    last = data.rfind(b"\n") + 1
-    if last == 0 or b'"' not in data:
-        return last
-    raw = np.frombuffer(data, np.uint8)
-    quotes = np.flatnonzero(raw == 0x22)
-    begins = np.flatnonzero(np.diff(quotes, prepend=-2) > 1)
-    lengths = np.diff(begins, append=len(quotes))
-    odd = lengths % 2 == 1
-    at, length = quotes[begins[odd]], lengths[odd]
-    if not len(at):
-        return last
-    before = np.where(at > 0, raw[np.maximum(at - 1, 0)], 0x0A)
-    flips = (before == 0x0A) | (before == 0x0D) | (before == delimiter[0])
-    if data.startswith(_BOM):
-        flips |= at == len(_BOM)
-    count = np.cumsum(flips)
-    settled = np.maximum.accumulate(np.where(flips, 0, count))  # flips up to the last run that ended outside
-    inside = (count - settled) % 2 == 1
-    ends = at + length
-    # Usually the last line end will do; otherwise look at all of them at once.
-    k = int(np.searchsorted(ends, last - 1, side="right"))
-    if k == 0 or not inside[k - 1]:
-        return last
-    newlines = np.flatnonzero(raw == 0x0A)
-    k_each = np.searchsorted(ends, newlines, side="right")
-    outside = newlines[(k_each == 0) | ~inside[np.maximum(k_each - 1, 0)]]
-    return int(outside[-1]) + 1 if len(outside) else 0
+
+    def __init__(self, delimiter: bytes) -> None:
+        self._begins = np.isin(np.arange(256), [0x0A, 0x0D, delimiter[0]])  # bytes before the beginning of a field
+        self._inside = False  # without the run below
+        self._run = 0  # quotation marks that the chunks so far end with: the run may go on
+        self._at_begin = True  # whether a run that begins now, or that one, stands at the beginning of a field
+        self._head = b""  # the first bytes of the file
+        self._done = 0  # bytes before the stretch
+
+    def feed(self, chunk: bytes) -> int:
+        """Return where the last whole row ends in the next chunk, 0 where none does."""
+        if len(self._head) < len(_BOM):
+            self._head += chunk[: len(_BOM) - len(self._head)]
+        end = 0
+        for begin in range(0, len(chunk), _STRETCH):
+            found = self._stretch(np.frombuffer(chunk, np.uint8, min(_STRETCH, len(chunk) - begin), begin))
+            end = begin + found if found else end
+        return end
+
+    def _stretch(self, raw: np.ndarray) -> int:
+        first = self._done
+        self._done += len(raw)
+        quotes = np.flatnonzero(raw == 0x22)
+        lead = int(np.count_nonzero(quotes == np.arange(len(quotes))))
+        self._run += lead
+        if lead == len(raw):
+            return 0
+        if self._run % 2:
+            self._inside = not self._inside and self._at_begin
+        starts = np.flatnonzero(np.diff(quotes, prepend=-2) > 1)
+        at, lengths = quotes[starts], np.diff(starts, append=len(quotes))
+        at, lengths = at[lead > 0 :], lengths[lead > 0 :]
+        self._run = 0
+        flips = self._begins[raw[at - 1]]
+        if self._head == _BOM:
+            flips |= first + at == len(_BOM)
+        self._at_begin = bool(self._begins[raw[-1]]) or (self._head == _BOM and self._done == len(_BOM))
+        if len(at) and at[-1] + lengths[-1] == len(raw):
+            self._run, self._at_begin = int(lengths[-1]), bool(flips[-1])
+            at, lengths, flips = at[:-1], lengths[:-1], flips[:-1]
+        odd = lengths % 2 == 1
+        ends, flips = (at + lengths)[odd], flips[odd]
+        count = np.cumsum(flips) + self._inside
+        settled = np.maximum.accumulate(np.where(flips, 0, count))  # flips up to the last run that ended outside
+        inside = np.concatenate([[self._inside], (count - settled) % 2 == 1])  # after so many odd runs
+        self._inside = bool(inside[-1])
+        newlines = np.flatnonzero(raw == 0x0A)
+        # Usually the last line end will do; otherwise look at all of them at once.
+        for some in (newlines[-1:], newlines):
+            outside = some[~inside[np.searchsorted(ends, some, side="right")]]
+            if len(outside):
+                return int(outside[-1]) + 1
+        return 0
 
 
 def _safe_type(dtype: pa.DataType, raw: pa.Table, name: str) -> pa.DataType:

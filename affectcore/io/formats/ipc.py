@@ -29,12 +29,19 @@ class IpcReader(Reader):
         self, source: Source, text: str | None, keep: Sequence[str] | None, batch_bytes: int, chats: bool = False
     ) -> None:
         super().__init__(source, batch_bytes, chats)
-        if source.path.stat().st_size == 0:
-            raise InputError(source.path, "empty file (0 bytes)", "write it again, or leave it out")
-        with source.path.open("rb") as handle:
-            self._map = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        self._buffer = pa.py_buffer(self._map)
-        head = self._map[:8]
+        self._map: Any = b""
+        if source.pipe is not None:
+            head = source.pipe.open().read(8)
+            if head.startswith(_MAGIC):
+                reason = "an Arrow IPC file cannot be read from a pipe, since its index stands at its end"
+                raise InputError(source.path, reason, "write an IPC stream to the pipe, or a file and name that")
+        else:
+            if source.path.stat().st_size == 0:
+                raise InputError(source.path, "empty file (0 bytes)", "write it again, or leave it out")
+            with source.path.open("rb") as handle:
+                self._map = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            self._buffer = pa.py_buffer(self._map)
+            head = self._map[:8]
         if head[:4] == b"FEA1":
             raise InputError(
                 source.path, "Feather V1, a format of 2016", "write it again with pyarrow.feather.write_feather"
@@ -53,6 +60,10 @@ class IpcReader(Reader):
 
     def _open(self, fields: list[int] | None = None) -> ipc.RecordBatchFileReader | ipc.RecordBatchStreamReader:
         options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        if self.source.pipe is not None:
+            if self._stream is None:
+                self._stream = ipc.open_stream(pa.PythonFile(self.source.pipe.open(), "r"), options=options)
+            return self._stream
         if self._has_footer:
             return ipc.open_file(self._buffer, options=options)
         return ipc.open_stream(self._buffer[8:] if self._is_file else self._buffer, options=options)
@@ -111,16 +122,19 @@ class IpcReader(Reader):
         return max(1, min(1 << 16, 4 * self.batch_bytes // each))
 
     _unreleased = 0
+    _stream: ipc.RecordBatchStreamReader | None = None  # of a pipe
 
     def _forget(self, n_bytes: int) -> None:
         self._unreleased += n_bytes
-        if self._unreleased >= _FORGET and hasattr(mmap, "MADV_DONTNEED"):
+        if self._unreleased >= _FORGET and self._map and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)  # a page still in use is simply read again
             self._unreleased = 0
 
     def close(self) -> None:
         """Drop the map; it closes with the last array that points into it."""
         self._buffer = None
+        if self.source.pipe is not None:
+            self.source.pipe.close()
 
 
 def _backwards(lists: pa.Array) -> bool:

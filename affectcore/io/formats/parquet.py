@@ -38,7 +38,8 @@ class ParquetReader(Reader):
         # A dotted path reads its own leaf only, unless the whole struct is kept.
         text_leaf = self._text.column if self._text.column in names else self._text.name
         self._columns = list(dict.fromkeys([*names, text_leaf]))
-        self._leaves = _leaves(schema, self._text.column), [i for n in names for i in _leaves(schema, n)]
+        leaves = _leaves(schema)
+        self._leaves = leaves[self._text.column], [i for n in names for i in leaves[n]]
 
     def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         first = 0
@@ -96,15 +97,15 @@ class ParquetReader(Reader):
         self._file.close()
 
 
-def _leaves(schema: pa.Schema, name: str) -> list[int]:
-    """Return the indices of a top-level column's Parquet leaf columns."""
+def _leaves(schema: pa.Schema) -> dict[str, range]:
+    """Return the indices of each top-level column's Parquet leaf columns."""
+    leaves: dict[str, range] = {}
     first = 0
     for field in schema:
         width = _width(field.type)
-        if field.name == name:
-            return list(range(first, first + width))
+        leaves.setdefault(field.name, range(first, first + width))
         first += width
-    return []
+    return leaves
 
 
 def _width(dtype: pa.DataType) -> int:

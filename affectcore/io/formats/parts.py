@@ -144,6 +144,7 @@ def _cut(text: bytes) -> tuple[bytes | None, bytes | None]:
     if _HARMONY.match(text, begin):
         return _channels(text, begin)
     tags = _tags(text)
+    endings = _endings(tags)
     blocks: list[bytes] = []
     i = at = 0
     while i < len(tags) and tags[i].code:
@@ -159,7 +160,7 @@ def _cut(text: bytes) -> tuple[bytes | None, bytes | None]:
             i += 1
         if i == len(tags) or tags[i].begin > start or not tags[i].opens:
             break
-        closing = _closing(tags, i)
+        closing = endings[i]
         end = len(text) if closing is None else closing.begin
         blocks.append(text[tags[i].end : end].strip())
         if closing is None:
@@ -181,12 +182,33 @@ def _channels(text: bytes, begin: int) -> tuple[bytes | None, bytes | None]:
     for head, following in zip(heads, [*(h.start() for h in heads[1:]), len(text)]):
         if b"to=" in (head["role"] or b"") or b"to=" in head["channel"]:
             continue
-        content = text[head.end() : following].strip()
-        while content.endswith(_HARMONY_ENDS):
-            content = content[: content.rindex(b"<|")].rstrip()
+        content = text[head.end() : _content_end(text, head.end(), following)].strip()
         parts[head["channel"].strip() == b"analysis"].append(content)
     reasoning = b"\n\n".join(filter(None, parts[True])) or None
     return (b"\n\n".join(filter(None, parts[False])) if parts[False] else None), reasoning
+
+
+def _content_end(text: bytes, begin: int, end: int) -> int:
+    """Return where the content of a message ends: before the marks of its end, of which there can be several."""
+    while True:
+        end = _stripped_end(text, begin, end)
+        for mark in _HARMONY_ENDS:
+            if text.endswith(mark, begin, end):
+                end -= len(mark)
+                break
+        else:
+            return end
+
+
+def _stripped_end(text: bytes, begin: int, end: int) -> int:
+    """Return `end` without the white space before it, looking at no more than that."""
+    while end > begin:
+        piece = text[max(begin, end - 64) : end]
+        left = len(piece.rstrip())
+        end -= len(piece) - left
+        if left:
+            break
+    return end
 
 
 def _unwrapped(text: bytes, start: int, reasoned: bool) -> bytes:
@@ -196,38 +218,41 @@ def _unwrapped(text: bytes, start: int, reasoned: bool) -> bytes:
     """
     whole = text[start:] if reasoned else text
     opening = _OPENS.match(text, start)
-    if opening is None or len(_OPENS.findall(text, start)) > 1:
+    if opening is None or _OPENS.search(text, opening.end()) is not None:
         return whole
     if not reasoned and (opening[1] or b"answer").lower() != b"answer":
         return whole
-    closings = list(_CLOSES.finditer(text, opening.end()))
-    if not closings:
+    closing = None
+    for found in _CLOSES.finditer(text, opening.end()):
+        closing = found
+    if closing is None:
         return text[opening.end() :].lstrip() if reasoned else whole
-    rest = text[closings[-1].end() :]
+    rest = text[closing.end() :]
     if rest.strip() and not reasoned:
         return whole
-    return text[opening.end() : closings[-1].start()].strip() + (rest if rest.strip() else b"")
+    return text[opening.end() : closing.start()].strip() + (rest if rest.strip() else b"")
 
 
-def _closing(tags: list[_Tag], opening: int) -> _Tag | None:
-    """Return the tag that ends a block: the first outside of code, else the first in a code block.
+def _endings(tags: list[_Tag]) -> list[_Tag | None]:
+    """Return for each opening tag the one that ends its block: the next outside of code, else the next in a code block.
 
     Reasoning that breaks off within a code block leaves its fence open, and the answer's code seems to close it.
     """
-    fallback = None
-    for i in range(opening + 1, len(tags)):
-        if tags[i].name == tags[opening].name and not tags[i].opens:
-            if tags[i].code == 0:
-                return tags[i]
-            if tags[i].code == 1 and fallback is None:
-                fallback = tags[i]
-    return fallback
+    outside: dict[bytes, _Tag] = {}
+    within: dict[bytes, _Tag] = {}
+    endings: list[_Tag | None] = []
+    for tag in reversed(tags):
+        endings.append(outside.get(tag.name) or within.get(tag.name))
+        if not tag.opens and tag.code < 2:
+            (within if tag.code else outside)[tag.name] = tag
+    endings.reverse()
+    return endings
 
 
 def _tags(text: bytes) -> list[_Tag]:
     spans = _fenced(text) if b"```" in text or b"~~~" in text else []
     tags: list[_Tag] = []
-    line_end = k = 0
+    line_end = j = k = 0
     quoted = False
     inline: list[tuple[int, int]] = []
     pattern = _ANY_TAG if b"THINK]" in text or "◁".encode() in text else _TAG
@@ -236,15 +261,15 @@ def _tags(text: bytes) -> list[_Tag]:
         if at >= line_end:
             line = text.rfind(b"\n", 0, at) + 1
             line_end = text.find(b"\n", at) + 1 or len(text) + 1
-            inline = _inline(text, line, line_end)
+            inline, j = _inline(text, line, line_end), 0
             quoted = _QUOTED_LINE.match(text, line) is not None
-        while inline and inline[0][1] <= at:
-            inline.pop(0)
+        while j < len(inline) and inline[j][1] <= at:
+            j += 1
         while k < len(spans) and spans[k][1] <= at:
             k += 1
         code = 0
         quotes = at > 0 and text[at - 1] in _BEFORE and _in_quotes(text, at, found.end())
-        if quotes or (inline and inline[0][0] <= at):
+        if quotes or (j < len(inline) and inline[j][0] <= at):
             code = 2
         elif quoted or (k < len(spans) and spans[k][0] <= at):
             code = 1
@@ -258,7 +283,7 @@ def _in_quotes(text: bytes, begin: int, end: int) -> bool:
     """Tell whether a tag, and nothing else, stands in quotation marks."""
     for opening, closing in _QUOTES:
         if text.startswith(closing, end) and text.endswith(opening, 0, begin):
-            before = text[: begin - len(opening)][-1:]
+            before = text[max(begin - len(opening) - 1, 0) : begin - len(opening)]
             # A straight mark behind a word ends a quotation.
             return opening != closing or not before or before in b" \t\n([{"
     return False
@@ -282,14 +307,17 @@ def _fenced(text: bytes) -> list[tuple[int, int]]:
 def _inline(text: bytes, begin: int, end: int) -> list[tuple[int, int]]:
     """Return the code within a line: from a run of backticks to the next run as long."""
     runs = [found.span() for found in _TICKS.finditer(text, begin, end)]
-    last = {stop - start: i for i, (start, stop) in enumerate(runs)}
+    following = [0] * len(runs)  # the next run as long, 0 for none
+    latest: dict[int, int] = {}
+    for i in range(len(runs) - 1, -1, -1):
+        length = runs[i][1] - runs[i][0]
+        following[i] = latest.get(length, 0)
+        latest[length] = i
     spans: list[tuple[int, int]] = []
     i = 0
     while i < len(runs):
-        length = runs[i][1] - runs[i][0]
-        if last[length] > i:
-            j = next(j for j in range(i + 1, len(runs)) if runs[j][1] - runs[j][0] == length)
-            spans.append((runs[i][0], runs[j][1]))
-            i = j
+        if following[i]:
+            spans.append((runs[i][0], runs[following[i]][1]))
+            i = following[i]
         i += 1
     return spans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -396,16 +397,17 @@ def kept_names(schema: pa.Schema, text_column: str, keep: list[str] | None, path
         A named column is missing (the message names the columns there are), or a name is there twice.
     """
     names = schema.names
+    count = Counter(names)
     if keep is None:
         chosen = [f.name for f in schema if f.name != text_column and not pa.types.is_nested(f.type)]
     else:
         chosen = list(dict.fromkeys(keep))
         for name in chosen:
-            if name not in names:
+            if name not in count:
                 raise UsageError(
                     f"{path}: no column {name!r} to keep{suggest(name, names)}; the columns are: {', '.join(names)}"
                 )
     for name in chosen:
-        if names.count(name) > 1:
+        if count[name] > 1:
             raise UsageError(f"{path}: column {name!r} is there twice; rename one, or name the columns to --keep")
     return chosen
