@@ -79,6 +79,14 @@ class BackendError(AffectcoreError):
     """A backend that was asked for by name cannot run; the message says why and what would."""
 
 
+def suggest(name: object, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the known name that is closest to an unknown one, or an empty string."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close and close[0] != name else ""
+
+
 def few(names: Iterable[str | None]) -> str:
     """Return the first names of some models, sorted, and the number of the others."""
     known = sorted("(null)" if name is None else name for name in names)

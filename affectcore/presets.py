@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from affectcore.errors import UsageError
+from affectcore.errors import UsageError, suggest
 
 __all__ = ["PRESETS", "Preset", "preset"]
 
@@ -85,5 +85,5 @@ def preset(name: str) -> Preset:
         If there is none of that name.
     """
     if name not in PRESETS:
-        raise UsageError(f"unknown preset {name!r}: there are {', '.join(PRESETS)}")
+        raise UsageError(f"unknown preset {name!r}{suggest(name, PRESETS)}: there are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from affectcore._version import __version__
 from affectcore.arrow import BLOCK_BYTES, blocks, check_text, ragged
-from affectcore.errors import TextError, UsageError
+from affectcore.errors import TextError, UsageError, suggest
 from affectcore.kernels import dispatch
 from affectcore.metrics import context, distress, lexical, registry
 from affectcore.metrics.taxonomy import TAXONOMIES
@@ -837,6 +836,4 @@ def score(texts: Any, **settings: Any) -> pa.Table:
 def _choose(what: str, value: str, known: Sequence[str]) -> str:
     if value in known:
         return value
-    close = difflib.get_close_matches(str(value), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise UsageError(f"unknown {what} {value!r}: this version has {', '.join(known)}{hint}")
+    raise UsageError(f"unknown {what} {value!r}{suggest(value, known)}: this version has {', '.join(known)}")

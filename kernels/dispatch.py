@@ -70,8 +70,8 @@ def why_not(backend: str) -> str:
 def unknown(backend: str) -> BackendError:
     """Build the error for a backend name that does not exist."""
     close = get_close_matches(backend, ["auto", *BACKENDS], 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return BackendError(f"unknown backend {backend!r}: choose auto, {', '.join(BACKENDS)}{hint}")
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return BackendError(f"unknown backend {backend!r}{hint}: choose auto, {', '.join(BACKENDS)}")
 
 
 def available() -> dict[str, str]:

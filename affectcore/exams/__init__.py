@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affectcore import escape
-from affectcore.errors import InputError, UsageError
+from affectcore.errors import InputError, UsageError, suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -194,7 +194,6 @@ def read_dump(
     InputError
         The file cannot be read.
     """
-    from affectcore.io.formats.base import suggest
     from affectcore.io.readers import open_reader
 
     rows: list[dict[str, Any]] = []

@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from affectcore.errors import InputError, UsageError
-from affectcore.io.formats.base import Problem, Reader, Source, suggest, text_bytes
+from affectcore.errors import InputError, UsageError, suggest
+from affectcore.io.formats.base import Problem, Reader, Source, text_bytes
 from affectcore.io.formats.bytestream import compression_of
 from affectcore.io.formats.conversations import TurnTable, TurnTableReader
 from affectcore.io.formats.pipe import STDIN, Pipe, is_pipe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import math
 import re
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore import escape
-from affectcore.errors import AffectcoreError, InputError, UsageError
+from affectcore.errors import AffectcoreError, InputError, UsageError, suggest
 from affectcore.io.formats.base import valid_strings
 
 __all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
@@ -155,10 +154,10 @@ class Scores:
             if name in self.types and name not in self.lacking:
                 continue
             where = self.lacking.get(name, self.label)
-            close = difflib.get_close_matches(name, self.types, n=1)
-            hint = f"; did you mean {close[0]!r}" if close and close[0] != name else ""
             there = ", ".join(column for column in self.types if self.lacking.get(column) != where)
-            raise UsageError(f"{where} has no column {name!r} ({what}){hint}. The columns are: {there}")
+            raise UsageError(
+                f"{where} has no column {name!r}{suggest(name, self.types)} ({what}). The columns are: {there}"
+            )
 
     def _flat(self, names: Sequence[str]) -> None:
         for name in names:

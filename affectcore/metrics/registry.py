@@ -6,7 +6,6 @@ A metric's version goes up whenever the same text can get another score, and it 
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from affectcore.errors import UsageError
+from affectcore.errors import UsageError, suggest
 from affectcore.metrics import dynamics, emonet, taxonomy, tone
 
 if TYPE_CHECKING:
@@ -755,10 +754,9 @@ def select(
         elif name in groups:
             found = [n for n in groups[name] if n in can] or groups[name]
         else:
-            close = difflib.get_close_matches(name, [*known, *groups, "default"], n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
             raise UsageError(
-                f"unknown metric {name!r}: {hint}affectcore metrics lists all; the groups are {', '.join(groups)}; "
+                f"unknown metric {name!r}{suggest(name, [*known, *groups, 'default'])}: affectcore metrics lists all; "
+                f"the groups are {', '.join(groups)}; "
                 "and default stands for all but those that must be asked for"
             )
         if not can.issuperset(found):
@@ -771,7 +769,8 @@ def select(
         wanted.update(dict.fromkeys(found))
     for name in _split(taxonomies):
         if name not in taxonomy.TAXONOMIES:
-            raise UsageError(f"unknown taxonomy {name!r}: there are {', '.join(taxonomy.TAXONOMIES)}")
+            listed = ", ".join(taxonomy.TAXONOMIES)
+            raise UsageError(f"unknown taxonomy {name!r}{suggest(name, taxonomy.TAXONOMIES)}: there are {listed}")
         if not can.issuperset(groups[name]):
             raise UsageError(
                 f"taxonomy {name!r} needs a model with the emotions of GoEmotions: --model static and mini have them"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import copy
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from affectcore.errors import InputError, UsageError
+from affectcore.errors import InputError, UsageError, suggest
 from affectcore.metrics.distress import Distress
 from affectcore.models import safetensors
 
@@ -251,12 +250,10 @@ def locate(name_or_path: str | Path) -> Path:
 
     directory = find(name_or_path)
     if directory is None:
-        close = difflib.get_close_matches(name, embedded(), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
         cached = " (nothing is downloaded: fetch it first with hf download)" if "/" in name else ""
         raise UsageError(
-            f"unknown model {name!r}: {hint}there are {', '.join(embedded())}, directories of models, and names of "
-            f"checkpoints that are in the hub's cache{cached}"
+            f"unknown model {name!r}{suggest(name, embedded())}: there are {', '.join(embedded())}, "
+            f"directories of models, and names of checkpoints that are in the hub's cache{cached}"
         )
     return directory.resolve()
 

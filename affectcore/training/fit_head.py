@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shutil
 import tempfile
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from affectcore import escape
 from affectcore._version import __version__
-from affectcore.errors import OutputError, UsageError
+from affectcore.errors import OutputError, UsageError, suggest
 from affectcore.models import base
 from affectcore.models.base import Head, Kind, Model
 from affectcore.stats.calibration import Calibration, Thresholds, activate, calibrate, choose_thresholds, log_loss
@@ -586,9 +585,7 @@ def _kind(kind: str) -> str:
     for given, name in KINDS.items():
         if kind in (given, name):
             return name
-    close = difflib.get_close_matches(kind, list(KINDS), n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise UsageError(f"unknown kind {kind!r}{hint}: kinds are {', '.join(KINDS)}")
+    raise UsageError(f"unknown kind {kind!r}{suggest(kind, KINDS)}: kinds are {', '.join(KINDS)}")
 
 
 def _base(model: str | Path) -> Model:
@@ -843,6 +840,5 @@ def _head(model: Model, own: list[Head], name: str | None) -> Head:
     for head in model.heads:
         if head.name == name:
             return head
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise UsageError(f"model {model.name} has no head {name!r}{hint}: its heads are {', '.join(names) or 'none'}")
+    listed = ", ".join(names) or "none"
+    raise UsageError(f"model {model.name} has no head {name!r}{suggest(name, names)}: its heads are {listed}")

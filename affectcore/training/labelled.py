@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from affectcore.errors import UsageError
+from affectcore.errors import UsageError, suggest
 
 __all__ = ["KINDS", "SPLITS", "Rows", "Target", "encode", "folded", "read", "split_rows"]
 
@@ -387,8 +386,7 @@ def _several(rows: Rows, kind: str, labels: Sequence[str] | None) -> Target:
         missing = [label for label in labels if label not in names]
         extra = [name for name in names if name not in labels]
         if missing or extra:
-            close = difflib.get_close_matches(extra[0], labels, n=1) if extra else []
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            hint = suggest(extra[0], labels) if extra else ""
             raise UsageError(
                 (f"{extra[0]!r} is no output of the head{hint}; " if extra else f"no column for {missing[0]!r}; ")
                 + f"its outputs are {', '.join(labels)}; --label takes OUTPUT=COLUMN where names differ"
@@ -470,8 +468,7 @@ def _known(
         code = encoded.dictionary.to_pylist().index(value)
         at = int(np.flatnonzero(encoded.indices.fill_null(-1).to_numpy(False) == code)[0])
         row = at if parent is None else int(parent[at])
-        close = difflib.get_close_matches(value, list(labels), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = suggest(value, labels)
         shown = ", ".join(labels[:40]) + (", ..." if len(labels) > 40 else "")
         raise UsageError(
             f"{rows.where(row)}: column {source!r} has the label {_short(value)}{hint}; the head knows {shown}"

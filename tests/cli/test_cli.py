@@ -402,3 +402,30 @@ def test_model_column_and_split_names() -> None:
     assert MODEL_COLUMNS[0] == "model"
     assert split_names(["a, b", "c,"]) == ["a", "b", "c"]
     assert split_names([]) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong", "meant"),
+    [
+        (["compare", "x.parquet", "--by", "model", "--preset", "stabilty"], "stabilty", "stability"),
+        (["score", "x.jsonl", "-o", "y", "--metrics", "distres"], "distres", "distress"),
+        (["score", "x.jsonl", "-o", "y", "--taxonomy", "ekmann"], "ekmann", "ekman"),
+        (["score", "x.jsonl", "-o", "y", "--model", "statik"], "statik", "static"),
+        (["score", "x.jsonl", "-o", "y", "--backend", "nunba"], "nunba", "numba"),
+        (["score", "x.jsonl", "-o", "y", "--text", "repley"], "repley", "reply"),
+        (["score", "x.jsonl", "-o", "y", "--text", "reply", "--keep", "mode"], "mode", "model"),
+    ],
+)
+def test_what_was_meant_follows_what_was_mistyped(
+    arguments: list[str],
+    wrong: str,
+    meant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.jsonl").write_text('{"reply": "fine", "model": "a"}\n{"reply": ["x"], "model": "b"}\n')
+    pq.write_table(pa.table({"model": ["a"], "distress": [0.5]}), "x.parquet")
+    assert main(arguments) == 2
+    assert f"'{wrong}' (did you mean '{meant}'?)" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_select_keeps_the_order_asked_for(names: str | list[str], expected: list
     ("wrong", "meant"), [("vader_compund", "vader_compound"), ("lexicl", "lexical"), ("defualt", "default")]
 )
 def test_select_proposes_the_nearest_name(wrong: str, meant: str) -> None:
-    with pytest.raises(UsageError, match=f"unknown metric '{wrong}': did you mean '{meant}'"):
+    with pytest.raises(UsageError, match=rf"unknown metric '{wrong}' \(did you mean '{meant}'\?\)"):
         select([wrong])
 
 

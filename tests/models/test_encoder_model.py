@@ -474,7 +474,7 @@ def test_a_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert ac.Scorer(str(cached / "snapshots" / "0123abc")).provenance()["model"] == "org/small-bert"
     with pytest.raises(UsageError, match=r"unknown model 'org/other'.*static.*fetch it first with hf download"):
         ac.Scorer("org/other")
-    with pytest.raises(UsageError, match=r"unknown model 'mini\?': did you mean 'mini'"):
+    with pytest.raises(UsageError, match=r"unknown model 'mini\?' \(did you mean 'mini'"):
         ac.Scorer("mini?")
 
 

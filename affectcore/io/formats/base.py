@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,12 +225,6 @@ def damaged(source: Source, what: str, reader: Reader | None = None) -> Iterator
 def first_line(exc: BaseException) -> str:
     """Return the first line of an exception's message, without a full stop."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0].rstrip(".")
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def offsets_of(texts: Any) -> Any:

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from affectcore.errors import InputError, UsageError
-from affectcore.io.formats.base import Problem, Reader, cut, offsets_of, plain, suggest, text_bytes
+from affectcore.errors import InputError, UsageError, suggest
+from affectcore.io.formats.base import Problem, Reader, cut, offsets_of, plain, text_bytes
 from affectcore.io.formats.texts import (
     ASSISTANT,
     CONVERSATION_COLUMNS,

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
-from affectcore.errors import InputError, UsageError
+from affectcore.errors import InputError, UsageError, suggest
 from affectcore.io.formats.base import Reader, Source, checked_texts, damaged, first_line, valid_strings
 from affectcore.io.formats.bytestream import open_bytes
 from affectcore.io.formats.conversations import from_messages, said
@@ -237,7 +237,7 @@ class JsonlReader(Reader):
             raise UsageError(f"{self.source.path}: no text column found; {listing}. Name it with --text")
         found = split_path(self._wanted, names)
         if found is None:
-            raise UsageError(f"{self.source.path}: no column {self._wanted!r}; {listing}")
+            raise UsageError(f"{self.source.path}: no column {self._wanted!r}{suggest(self._wanted, names)}; {listing}")
         values = columns[found.column]
         for field in found.fields:
             values = [v.get(field) if isinstance(v, dict) else None for v in values]

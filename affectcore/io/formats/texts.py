@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from affectcore.errors import UsageError
-from affectcore.io.formats.base import suggest
+from affectcore.errors import UsageError, suggest
 
 TEXT_COLUMNS = (
     "text",
@@ -405,7 +404,7 @@ def kept_names(schema: pa.Schema, text_column: str, keep: list[str] | None, path
         for name in chosen:
             if name not in count:
                 raise UsageError(
-                    f"{path}: no column {name!r} to keep{suggest(name, names)}; the columns are: {', '.join(names)}"
+                    f"{path}: no column {name!r}{suggest(name, names)} to keep; the columns are: {', '.join(names)}"
                 )
     for name in chosen:
         if count[name] > 1:
