@@ -503,7 +503,7 @@ def test_keep_names_exactly_these(tmp_path: Path) -> None:
         assert kept.column_names == []
         assert len(texts) == len(TEXTS)
         with pytest.raises(
-            UsageError, match=r"no column 'modle' to keep \(did you mean 'model'\?\); the columns are: id,"
+            UsageError, match=r"no column 'modle' \(did you mean 'model'\?\) to keep; the columns are: id,"
         ):
             open_reader(source(path), keep=["modle"])
 
