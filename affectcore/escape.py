@@ -18,7 +18,7 @@ import math
 import re
 import shlex
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CSV_MARK",
+    "HIDDEN",
     "code",
     "csv",
     "file_name",
@@ -52,6 +53,8 @@ _SHAPING = "\u180b-\u180d\u180f\u200c\u200d\ufe00-\ufe0f\U000e0001\U000e0020-\U0
 _STEERING = re.compile(f"([{_HIDDEN}])|[{_SHAPING}]+")
 _SHAPES = re.compile("([^\u200c\u200d\U000e0001-\U000e007f]?)([\u200c\u200d]?)")  # a selector, and a joiner
 _JOINED = {"Lo", "Lm", "Mn", "Mc", "So", "Sk"}  # letters without case, their marks, emoji
+HIDDEN = "[" + _HIDDEN.replace("\x00", r"\x00").replace("\ud800-\udfff", "") + "]"
+"""Pattern of what is never kept, in the syntax of re and RE2; joiners, selectors and tags depend on their place."""
 _FLAG = re.compile("[\U000e0030-\U000e007a]{1,6}\U000e007f")  # behind a black flag: England, Scotland, Wales, Texas
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -141,15 +144,16 @@ def html(text: str) -> str:
     return _html.escape(terminal(text), quote=False).replace('"', "&#34;").replace("'", "&#39;")
 
 
-def json(value: Any, indent: int | None = None) -> str:
+def json(value: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
     """Return plain values as one JSON text without a final line feed.
 
-    Readers get back the same strings, but for lone surrogates, which become U+FFFD. What is not finite becomes null.
+    Readers get back the same strings, but for lone surrogates, which become U+FFFD. What is not finite becomes null,
+    and `default` gives a plain value for what JSON has no form of.
     """
     try:
-        text = _json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+        text = _json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=default)
     except ValueError:
-        text = _json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
+        text = _json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=indent, default=default)
     return _STEERING.sub(lambda found: found[0] if _shown(found) == found[0] else _json_escaped(found[0]), text)
 
 

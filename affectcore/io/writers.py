@@ -12,7 +12,7 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from affectcore import escape
 from affectcore.errors import OutputError, UsageError
 
 __all__ = ["EXTENSIONS", "Writer", "is_file_output", "open_writer", "remove_leftovers", "writing"]
@@ -334,7 +335,7 @@ def json_texts(column: pa.Array) -> pa.Array:
         texts = _quoted(column.cast(pa.large_string()))
     elif pa.types.is_nested(dtype):
         # The one place where rows are visited one by one: JSON of arbitrary depth.
-        texts = pa.array([json.dumps(v, ensure_ascii=False, default=str) for v in column.to_pylist()], pa.string())
+        texts = pa.array([escape.json(v, default=str) for v in column.to_pylist()], pa.string())
     elif pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_fixed_size_binary(dtype):
         texts = _quoted(_as_text(column))
     else:
@@ -350,16 +351,16 @@ def _as_text(column: pa.Array) -> pa.Array:
         return pa.array(texts, pa.large_string())
 
 
-_CONTROL = r"[\x00-\x1f]"
-
-
 def _quoted(texts: pa.Array) -> pa.Array:
-    replace: Callable[..., Any] = pc.replace_substring
+    given, replace = texts, pc.replace_substring
     for char, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
         texts = replace(texts, char, escaped)
-    if pc.any(pc.match_substring_regex(texts, _CONTROL)).as_py():
-        for code in range(32):
-            texts = replace(texts, chr(code), f"\\u{code:04x}")
+    steering = pc.fill_null(pc.match_substring_regex(texts, escape.HIDDEN), False)
+    rare = given.filter(steering)
+    if len(rare):
+        texts = pc.replace_with_mask(
+            texts, steering, pa.array([escape.json(t)[1:-1] for t in rare.to_pylist()], texts.type)
+        )
     quote = pa.scalar('"', texts.type)
     return pc.binary_join_element_wise(quote, texts, quote, pa.scalar("", texts.type))
 

@@ -597,7 +597,7 @@ def config(theme: str = "light") -> dict[str, Any]:
 def page_specs(confidence: float) -> dict[str, dict[str, Any]]:
     """Return the charts of the page without rows, one specification per kind.
 
-    ``@axis``, ``@metric``, ``@event``, ``@cost`` and the list of one model ``@models`` stand where the page puts its choice.
+    ``@axis``, ``@metric``, ``@event``, ``@cost`` and the list of one model ``@models`` stand for the page's choices.
     """
     models = ["@models"]
     charts = {

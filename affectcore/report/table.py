@@ -141,9 +141,9 @@ def markdown(comparison: Comparison) -> str:
     """Render the leaderboard as Markdown: a table per metric and facet, the method below, a final line feed."""
     lines: list[str] = []
     confidence = f"{comparison.confidence * 100:g}%"
-    base = comparison.baseline is not None
     for title, part, rows in _tables(comparison):
         digits = _decimals(rows)
+        base = part.baseline is not None  # a facet may lack the model
         lines += [f"**{escape.markdown(title, cell=True)}**", ""]
         head = [
             "rank",

@@ -95,6 +95,13 @@ def test_markup_in_names_is_text() -> None:
     assert "b\\|c" in result(["[bold]a[/bold]", "b|c"]).to_markdown()
 
 
+def test_a_facet_may_lack_the_baseline() -> None:
+    rows = [{"model": m, "x": float(i + p), "prompt_id": p, "set": s} for s, models in (("one", "ab"), ("two", "bc"))
+            for i, m in enumerate(models) for p in range(5)]  # fmt: skip
+    text = compare(pa.Table.from_pylist(rows), metrics="x", baseline="a", facet="set").to_markdown()
+    assert [line.count("difference to baseline") for line in text.splitlines() if "Cohen" in line] == [1, 1, 0]
+
+
 @given(st.text(min_size=0, max_size=60), st.integers(3, 40))
 def test_shorten(name: str, width: int) -> None:
     short = shorten(name, width)
