@@ -8,15 +8,13 @@ Parquet and Arrow files hold texts as they are, and so does JSON, whose own esca
 What would steer a display is shown in one way everywhere: a control character as its picture (``␛`` for ESC), marks of
 direction, separators and invisible characters as their code (``[U+202E]``), lone surrogates as U+FFFD. Everything else
 stays, among it every letter, and what joins emoji and letters, where it joins them.
+
+Every command imports this, so it imports little by itself.
 """
 
 from __future__ import annotations
 
-import html as _html
-import json as _json
-import math
 import re
-import shlex
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -91,6 +89,8 @@ def rich(text: str, style: str = "") -> Text:
 
 def shell(text: str) -> str:
     """Return a word for a POSIX shell, for commands to copy: quoted, and what would steer a terminal as bytes."""
+    import shlex
+
     if line(text) == text:
         return shlex.quote(text)
     known = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)  # the others are bytes of a file's name
@@ -141,7 +141,9 @@ def code(text: str) -> str:
 
 def html(text: str) -> str:
     """Return a text for HTML, as content or in quotes as an attribute's value; never as a URL, script or style."""
-    return _html.escape(terminal(text), quote=False).replace('"', "&#34;").replace("'", "&#39;")
+    for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&#34;"), ("'", "&#39;")):
+        text = text.replace(char, entity)
+    return terminal(text)
 
 
 def json(value: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
@@ -150,10 +152,12 @@ def json(value: Any, indent: int | None = None, default: Callable[[Any], Any] | 
     Readers get back the same strings, but for lone surrogates, which become U+FFFD. What is not finite becomes null,
     and `default` gives a plain value for what JSON has no form of.
     """
+    from json import dumps
+
     try:
-        text = _json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=default)
+        text = dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=default)
     except ValueError:
-        text = _json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=indent, default=default)
+        text = dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=indent, default=default)
     return _STEERING.sub(lambda found: found[0] if _shown(found) == found[0] else _json_escaped(found[0]), text)
 
 
@@ -199,7 +203,7 @@ def _json_escaped(text: str) -> str:
 def _finite(value: Any) -> Any:
     """Return plain values with None in place of NaN and infinity."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if abs(value) < float("inf") else None
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
