@@ -324,6 +324,10 @@ class _ParquetWriter(Writer):
         )
 
     def _group(self, table: pa.Table) -> None:
+        for i, field in enumerate(table.schema):
+            # Parquet has no seconds; where milliseconds do not reach as far, old PyArrow writes other times.
+            if pa.types.is_timestamp(field.type) and field.type.unit == "s":
+                table.column(i).cast(pa.timestamp("ms", field.type.tz))
         self._parquet.write_table(table, row_group_size=table.num_rows)
 
     def _end(self) -> None:
@@ -392,6 +396,8 @@ def json_texts(column: pa.Array) -> pa.Array:
         return json_texts(rare_types.uuids(column.storage) if is_uuid else column.storage)
     if pa.types.is_null(dtype):
         return pa.array(["null"] * len(column), pa.string())
+    if pa.types.is_float16(dtype):
+        return json_texts(column.cast(pa.float32()))
     if pa.types.is_floating(dtype):
         texts = pc.if_else(pc.is_finite(column), column.cast(pa.string()), pa.scalar("null"))
     elif pa.types.is_boolean(dtype) or pa.types.is_integer(dtype) or pa.types.is_decimal(dtype):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -72,7 +73,7 @@ TICKS = {"s": "1", "ms": "0.001", "us": "0.000001", "ns": "0.000000001"}
 COLUMNS: dict[str, tuple[pa.Array, list[Any]]] = {
     **{str(t): (column([1, 3], t), [1, None, 3]) for t in NUMBERS},
     **{str(t): (column([1.5, float("nan")], t), [1.5, None, None]) for t in (pa.float32(), pa.float64())},
-    "float16": (column([1.5, 2.5], pa.float16()), [1.5, None, 2.5]),
+    "float16": (column([np.float16(1.5), np.float16(2.5)], pa.float16()), [1.5, None, 2.5]),
     "bool": (column([True, False], pa.bool_()), [True, None, False]),
     "null": (pa.nulls(3), [None] * 3),
     **{
@@ -168,7 +169,7 @@ def read(path: Path) -> pa.Table:
     return pa.ipc.open_file(path).read_all() if path.suffix == ".arrow" else pq.read_table(path)
 
 
-def in_parquet(name: str, array: pa.Array) -> bool:
+def in_parquet(array: pa.Array) -> bool:
     try:
         pq.write_table(pa.table({"c": array}), pa.BufferOutputStream())
     except (pa.ArrowException, OSError):
@@ -186,8 +187,10 @@ def test_kept_columns_come_out_right(tmp_path: Path, source: str, output: str) -
     there = {
         name: array
         for name, (array, _) in COLUMNS.items()
-        if not refused(name, output) and (source == ".arrow" or in_parquet(name, array))
+        if not refused(name, output) and (source == ".arrow" or in_parquet(array))
     }
+    if output == ".parquet":  # old PyArrow writes no fixed-size lists with a null among them
+        there = {name: array for name, array in there.items() if in_parquet(plain(array))}
     assert len(there) > 45
     given, out = tmp_path / f"in{source}", tmp_path / f"out{output}"
     write(given, pa.table({"text": TEXTS, **there}))
@@ -300,7 +303,9 @@ for kind in (pa.timestamp("ns"), pa.duration("ns"), pa.time64("ns")):
 def test_a_value_that_the_format_has_not(tmp_path: Path) -> None:
     """Parquet has no seconds: they become milliseconds, which reach less far."""
     write(tmp_path / "in.arrow", pa.table({"text": ["a"], "c": pa.array([2**62], pa.timestamp("s"))}))
-    with pytest.raises(OutputError, match=r"out.parquet: .*overflow.*; leave the column out with --keep, or"):
+    with pytest.raises(
+        OutputError, match=r"out.parquet: .*(overflow|out of bounds).*; leave the column out with --keep, or"
+    ):
         score_dataset(tmp_path / "in.arrow", tmp_path / "out.parquet", scorer=SCORER)
     score_dataset(tmp_path / "in.arrow", tmp_path / "out.arrow", scorer=SCORER)
     assert pc.equal(read(tmp_path / "out.arrow")["c"].cast(pa.int64()), 2**62).to_pylist() == [True]

@@ -257,6 +257,14 @@ def offsets_of(texts: Any) -> Any:
     return np.frombuffer(buffer, dtype=dtype, count=len(texts) + 1, offset=texts.offset * dtype.itemsize)
 
 
+def batch_bytes_of(batch: pa.RecordBatch) -> int:
+    """Return about how many bytes a batch has; of views, as many as they point into."""
+    try:
+        return int(batch.nbytes)
+    except (pa.ArrowTypeError, pa.ArrowNotImplementedError):  # old PyArrow and views
+        return int(batch.get_total_buffer_size())
+
+
 def text_bytes(texts: Any) -> int:
     """Return how many bytes of text a string or binary array (a slice, too), or conversations, hold."""
     offsets = offsets_of(texts)
@@ -320,10 +328,9 @@ def plain(column: pa.Array) -> pa.Array:
             column = pa.DictionaryArray.from_arrays(column.indices, plain(column.dictionary))
         return column.dictionary_decode()
     if pa.types.is_run_end_encoded(dtype):
-        if plain_type(dtype.value_type) != dtype.value_type:
-            whole = pa.RunEndEncodedArray.from_arrays(column.run_ends, plain(column.values))
-            column = whole.slice(column.offset, len(column))
-        return pc.run_end_decode(column)
+        rows = np.arange(column.offset, column.offset + len(column))
+        runs = np.searchsorted(column.run_ends.to_numpy(), rows, side="right")
+        return plain(column.values).take(pa.array(runs))
     target = plain_type(dtype)
     if target == dtype:
         return column
