@@ -645,7 +645,7 @@ class Scorer:
         self, source: Any, text: str | None, conversation: str | None
     ) -> tuple[pa.Schema, Iterator[tuple[pa.RecordBatch, Any]]]:
         """Return the schema of the output, and the columns kept and the texts or conversations of each batch."""
-        from affectcore.io.formats.base import plain, plain_type
+        from affectcore.io.formats.base import can_keep, plain, plain_type
         from affectcore.io.formats.texts import is_chat, pick_text, reach, strings, type_of
 
         names = source.schema.names
@@ -662,6 +662,11 @@ class Scorer:
         beside = kept.names
         rows = ((batch.select(beside), reach(batch.column(column.column), column.fields)) for batch in source)
         if self.unit != "document" or self.view != "text":  # Arrow cannot take rows of views
+            for field in kept:
+                if not can_keep(field.type):
+                    raise UsageError(
+                        f"column {field.name!r} is {field.type}, of which PyArrow cannot take rows: drop it"
+                    )
             flat = pa.schema([field.with_type(plain_type(field.type)) for field in kept])
             raw, kept = rows, flat
             rows = (

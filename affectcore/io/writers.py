@@ -22,8 +22,10 @@ import pyarrow.compute as pc
 
 from affectcore import escape
 from affectcore.errors import OutputError, UsageError
+from affectcore.io import rare_types
+from affectcore.io.formats.base import plain
 
-__all__ = ["EXTENSIONS", "Writer", "is_file_output", "open_writer", "remove_leftovers", "writing"]
+__all__ = ["EXTENSIONS", "Writer", "check_types", "is_file_output", "open_writer", "remove_leftovers", "writing"]
 
 EXTENSIONS = {
     ".parquet": "parquet",
@@ -57,6 +59,66 @@ def is_file_output(path: str | Path) -> bool:
     if suffix in _OTHER_FILES:
         raise UsageError(f"{path}: cannot write {suffix} files; end the name in one of {', '.join(EXTENSIONS)}")
     return False
+
+
+def check_types(path: str | Path, schema: pa.Schema, source: str | Path) -> None:
+    """Raise where a file cannot hold columns of some types, which is told by writing a null of each.
+
+    Parameters
+    ----------
+    path
+        The output; a name of no format that is written stands for a folder of Parquet files.
+    schema
+        Columns of an input.
+    source
+        The input, for the message.
+
+    Raises
+    ------
+    UsageError
+        Names the column and what to do.
+    """
+    kind = EXTENSIONS.get(Path(path).suffix.lower(), "parquet")
+    for field in schema:
+        if _is_plain(field.type) or _holds(kind, field.type):
+            continue
+        others = [f for f in ("parquet", "ipc", "jsonl") if f != kind and _holds(f, field.type)]
+        remedy = " or ".join(f".{'arrow' if f == 'ipc' else f}" for f in others)
+        rest = ",".join(name for name in schema.names if name != field.name)
+        raise UsageError(
+            f"{source}: column {field.name!r} is {field.type}, which {_CALLED[kind]} cannot hold; "
+            + (f"write a file that ends in {remedy}, or " if others else "")
+            + (f"leave the column out with --keep {rest}" if rest else "leave the column out")
+        )
+
+
+_CALLED = {"parquet": "Parquet files", "ipc": "Arrow files", "jsonl": "JSON Lines"}
+
+
+def _is_plain(dtype: pa.DataType) -> bool:
+    """Tell whether every format holds a type; a glance, since there can be thousands of columns."""
+    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    return any(is_kind(dtype) for is_kind in kinds)
+
+
+def _holds(kind: str, dtype: pa.DataType) -> bool:
+    schema = pa.schema([("column", dtype)])
+    table = pa.Table.from_arrays([pa.nulls(1, dtype)], schema=schema)
+    sink = pa.BufferOutputStream()
+    try:
+        if kind == "jsonl":
+            json_texts(table.column(0).chunk(0))
+        elif kind == "ipc":
+            with pa.ipc.new_file(sink, schema) as writer:
+                writer.write_table(table)
+        else:
+            import pyarrow.parquet as pq
+
+            with pq.ParquetWriter(sink, schema) as writer:
+                writer.write_table(table)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 def open_writer(path: str | Path, schema: pa.Schema, *, overwrite: bool = False) -> Writer:
@@ -119,6 +181,11 @@ def writing(path: str | Path) -> Iterator[None]:
         else:
             reason = (exc.strerror or str(exc)).splitlines()[0]
         raise OutputError(f"cannot write {path}: {reason}") from exc
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as exc:  # a value that the format has not
+        reason = str(exc).splitlines()[0]
+        raise OutputError(
+            f"cannot write {path}: {reason}; leave the column out with --keep, or write another format"
+        ) from exc
 
 
 class Writer(ABC):
@@ -258,6 +325,10 @@ class _ParquetWriter(Writer):
         )
 
     def _group(self, table: pa.Table) -> None:
+        for i, field in enumerate(table.schema):
+            # Parquet has no seconds; where milliseconds do not reach as far, old PyArrow writes other times.
+            if pa.types.is_timestamp(field.type) and field.type.unit == "s":
+                table.column(i).cast(pa.timestamp("ms", field.type.tz))
         self._parquet.write_table(table, row_group_size=table.num_rows)
 
     def _end(self) -> None:
@@ -319,23 +390,29 @@ def json_texts(column: pa.Array) -> pa.Array:
         ``(n,)`` string or large_string without nulls.
     """
     dtype = column.type
-    if pa.types.is_dictionary(dtype):
-        return json_texts(column.dictionary_decode())
+    if pa.types.is_dictionary(dtype) or pa.types.is_run_end_encoded(dtype) or pa.types.is_binary_view(dtype):
+        return json_texts(plain(column))
     if isinstance(dtype, pa.BaseExtensionType):
-        return json_texts(column.storage)
+        is_uuid = getattr(dtype, "extension_name", "") == "arrow.uuid"
+        return json_texts(rare_types.uuids(column.storage) if is_uuid else column.storage)
     if pa.types.is_null(dtype):
         return pa.array(["null"] * len(column), pa.string())
+    if pa.types.is_float16(dtype):
+        return json_texts(column.cast(pa.float32()))
     if pa.types.is_floating(dtype):
         texts = pc.if_else(pc.is_finite(column), column.cast(pa.string()), pa.scalar("null"))
     elif pa.types.is_boolean(dtype) or pa.types.is_integer(dtype) or pa.types.is_decimal(dtype):
         texts = column.cast(pa.string())
-    elif pa.types.is_temporal(dtype) and not pa.types.is_duration(dtype) and not pa.types.is_interval(dtype):
-        texts = _quoted(column.cast(pa.string()))
+    elif pa.types.is_duration(dtype):
+        texts = _quoted(rare_types.durations(column))
+    elif pa.types.is_interval(dtype):
+        texts = _quoted(rare_types.intervals(column))
+    elif pa.types.is_temporal(dtype):
+        texts = _quoted(rare_types.times(column))
     elif pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
         texts = _quoted(column.cast(pa.large_string()))
     elif pa.types.is_nested(dtype):
-        # The one place where rows are visited one by one: JSON of arbitrary depth.
-        texts = pa.array([escape.json(v, default=str) for v in column.to_pylist()], pa.string())
+        texts = rare_types.nested(plain(column), json_texts)
     elif pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_fixed_size_binary(dtype):
         texts = _quoted(_as_text(column))
     else:

@@ -22,7 +22,7 @@ from affectcore.errors import AffectcoreError, InputError, OutputError, TextErro
 from affectcore.io.formats.conversations import spoken, unvoiced
 from affectcore.io.manifest import Manifest, Part, config_hash, fingerprint
 from affectcore.io.readers import Problem, Reader, Source, discover, open_reader, text_bytes
-from affectcore.io.writers import Writer, is_file_output, open_writer, remove_leftovers, writing
+from affectcore.io.writers import Writer, check_types, is_file_output, open_writer, remove_leftovers, writing
 from affectcore.settings import usable_cores
 
 __all__ = ["PART_BYTES", "Report", "SupportsScoring", "score_dataset"]
@@ -190,7 +190,7 @@ def score_dataset(
     )
     kind = _FileTarget if is_file_output(out) else _FolderTarget
     if overwrite:
-        _check_settings(sources, scorer.schema, opened)
+        _check_settings(sources, scorer.schema, opened, out)
     target = kind(out, scorer.schema, sources, config, overwrite=overwrite, resume=resume)
     run = _Run(scorer, target, threads or usable_cores(), part_bytes, progress)
     try:
@@ -295,7 +295,7 @@ class _Run:
             return
         with reader:
             try:
-                _check_names(source, reader.schema, self._target.scores)
+                _check_names(source, reader.schema, self._target.scores, self._target.out)
             except UsageError as exc:
                 self._fail(source, None, [], exc)
                 return
@@ -429,7 +429,7 @@ class _Run:
         self._target.close()
 
 
-def _check_settings(sources: list[Source], scores: pa.Schema, opened: Callable[[Source], Reader]) -> None:
+def _check_settings(sources: list[Source], scores: pa.Schema, opened: Callable[[Source], Reader], out: Path) -> None:
     """Raise where no input can be read with these settings, before the older output is given up."""
     first_error: AffectcoreError | None = None
     for source in sources:
@@ -439,13 +439,14 @@ def _check_settings(sources: list[Source], scores: pa.Schema, opened: Callable[[
         except (InputError, UsageError) as exc:
             first_error = first_error or exc
         else:
-            _check_names(source, schema, scores)
+            _check_names(source, schema, scores, out)
             return
     if first_error is not None:
         raise first_error
 
 
-def _check_names(source: Source, kept: pa.Schema, scores: pa.Schema) -> None:
+def _check_names(source: Source, kept: pa.Schema, scores: pa.Schema, out: Path) -> None:
+    check_types(out, kept, source.path)
     taken = set(scores.names)
     clash = [name for name in kept.names if name in taken]
     if clash:
@@ -714,7 +715,7 @@ class _FileTarget(_Target):
                     schema = reader.schema
             except (InputError, UsageError):
                 continue  # told when its turn comes
-            _check_names(source, schema, self.scores)
+            _check_names(source, schema, self.scores, self.out)
             self.check(source, schema)
 
     def check(self, source: Source, kept: pa.Schema) -> None:

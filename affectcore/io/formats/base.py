@@ -250,6 +250,14 @@ def offsets_of(texts: Any) -> Any:
     return np.frombuffer(buffer, dtype=dtype, count=len(texts) + 1, offset=texts.offset * dtype.itemsize)
 
 
+def batch_bytes_of(batch: pa.RecordBatch) -> int:
+    """Return about how many bytes a batch has; of views, as many as they point into."""
+    try:
+        return int(batch.nbytes)
+    except (pa.ArrowTypeError, pa.ArrowNotImplementedError):  # old PyArrow and views
+        return int(batch.get_total_buffer_size())
+
+
 def text_bytes(texts: Any) -> int:
     """Return how many bytes of text a string or binary array (a slice, too), or conversations, hold."""
     offsets = offsets_of(texts)
@@ -272,27 +280,75 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:
     """Return the type a kept column is delivered in.
 
     Dictionaries, run-end encodings and views differ from batch to batch in ways that IPC files and row groups cannot
-    hold, so they become the type of their values; every other type stays.
+    hold, so they become the type of their values, within lists and structs, too; every other type stays.
     """
-    if pa.types.is_dictionary(dtype):
+    types = pa.types
+    if types.is_dictionary(dtype) or types.is_run_end_encoded(dtype):
         return plain_type(dtype.value_type)
-    if pa.types.is_run_end_encoded(dtype):
-        return plain_type(dtype.value_type)
-    if pa.types.is_string_view(dtype):
+    if types.is_string_view(dtype):
         return pa.large_string()
-    if pa.types.is_binary_view(dtype):
+    if types.is_binary_view(dtype):
         return pa.large_binary()
-    return dtype
+    made = dtype
+    if types.is_struct(dtype):
+        made = pa.struct([_plain_field(dtype.field(i)) for i in range(dtype.num_fields)])
+    elif types.is_map(dtype):
+        made = pa.map_(_plain_field(dtype.key_field), _plain_field(dtype.item_field), dtype.keys_sorted)
+    elif types.is_fixed_size_list(dtype):
+        made = pa.list_(_plain_field(dtype.value_field), dtype.list_size)
+    elif types.is_list(dtype) or types.is_list_view(dtype):
+        made = pa.list_(_plain_field(dtype.value_field))
+    elif types.is_large_list(dtype) or types.is_large_list_view(dtype):
+        made = pa.large_list(_plain_field(dtype.value_field))
+    return dtype if made == dtype else made
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(plain_type(field.type))
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """Return `column` in its `plain_type`, without a copy where that is its type already."""
-    if pa.types.is_dictionary(column.type):
-        return plain(column.dictionary_decode())
-    if pa.types.is_run_end_encoded(column.type):
-        return plain(pc.run_end_decode(column))
-    target = plain_type(column.type)
-    return column if target == column.type else column.cast(target)
+    """Return `column` in its `plain_type`, without a copy where that is its type already.
+
+    Raises
+    ------
+    pyarrow.ArrowNotImplementedError
+        PyArrow cannot take the type apart; see `can_keep`.
+    """
+    dtype = column.type
+    if pa.types.is_dictionary(dtype):
+        if plain_type(dtype.value_type) != dtype.value_type:
+            column = pa.DictionaryArray.from_arrays(column.indices, plain(column.dictionary))
+        return column.dictionary_decode()
+    if pa.types.is_run_end_encoded(dtype):
+        rows = np.arange(column.offset, column.offset + len(column))
+        runs = np.searchsorted(column.run_ends.to_numpy(), rows, side="right")
+        return plain(column.values).take(pa.array(runs))
+    target = plain_type(dtype)
+    if target == dtype:
+        return column
+    null = column.is_null() if column.null_count else None
+    if pa.types.is_struct(target):
+        fields = [target.field(i) for i in range(target.num_fields)]
+        return pa.StructArray.from_arrays(
+            [plain(column.field(i)) for i in range(len(fields))], fields=fields, mask=null
+        )
+    if pa.types.is_list(target) or pa.types.is_large_list(target):
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        wide = pa.types.is_large_list(target)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64 if wide else np.int32)
+        made = pa.LargeListArray if wide else pa.ListArray
+        return made.from_arrays(offsets, plain(column.flatten()), type=target, mask=null)
+    return column.cast(target)
+
+
+def can_keep(dtype: pa.DataType) -> bool:
+    """Tell whether columns of a type can be delivered, and their rows repeated, which some units need."""
+    try:
+        plain(pa.nulls(1, dtype)).take(pa.array([0, 0]))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
 
 
 def valid_strings(column: pa.Array) -> pa.Array:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from affectcore.errors import InputError
-from affectcore.io.formats.base import Reader, Source, damaged, offsets_of, plain_type
+from affectcore.io.formats.base import Reader, Source, batch_bytes_of, damaged, offsets_of, plain_type
 from affectcore.io.formats.texts import is_chat, kept_names, pick_text, reach, type_of
 
 _MAGIC = b"ARROW1"
@@ -109,7 +109,7 @@ class IpcReader(Reader):
                     if any((np.diff(offsets_of(texts)) < 0).any() for texts in held if texts is not None):
                         raise pa.ArrowInvalid("text offsets run backwards")
                 yield first + begin, kept, texts
-                self._forget(part.nbytes)
+                self._forget(batch_bytes_of(part))
             first += len(batch)
 
     def _is_mapped(self, batch: pa.RecordBatch) -> bool:
@@ -118,7 +118,7 @@ class IpcReader(Reader):
         return all(begin <= b.address < end for b in buffers)
 
     def _step(self, batch: pa.RecordBatch) -> int:
-        each = max(int(batch.nbytes) // max(len(batch), 1), 1)
+        each = max(batch_bytes_of(batch) // max(len(batch), 1), 1)
         return max(1, min(1 << 16, 4 * self.batch_bytes // each))
 
     _unreleased = 0

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore.errors import UsageError, suggest
+from affectcore.io.formats.base import can_keep, plain_type
 
 TEXT_COLUMNS = (
     "text",
@@ -393,12 +394,13 @@ def kept_names(schema: pa.Schema, text_column: str, keep: list[str] | None, path
     Raises
     ------
     UsageError
-        A named column is missing (the message names the columns there are), or a name is there twice.
+        A named column is missing (the message names the columns there are) or of a type that PyArrow cannot take
+        apart, or a name is there twice.
     """
     names = schema.names
     count = Counter(names)
     if keep is None:
-        chosen = [f.name for f in schema if f.name != text_column and not pa.types.is_nested(f.type)]
+        chosen = [f.name for f in schema if f.name != text_column and not pa.types.is_nested(plain_type(f.type))]
     else:
         chosen = list(dict.fromkeys(keep))
         for name in chosen:
@@ -409,4 +411,10 @@ def kept_names(schema: pa.Schema, text_column: str, keep: list[str] | None, path
     for name in chosen:
         if count[name] > 1:
             raise UsageError(f"{path}: column {name!r} is there twice; rename one, or name the columns to --keep")
+        if not can_keep(dtype := schema.field(name).type):
+            others = ",".join(n for n in chosen if n != name)
+            raise UsageError(
+                f"{path}: column {name!r} is {dtype}, of which PyArrow cannot take rows; leave it out"
+                + (f" with --keep {others}" if others else "")
+            )
     return chosen
