@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from affectcore import escape
 
 _WIDE = pa.large_string()
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
@@ -36,7 +37,7 @@ def nested(column: pa.Array, texts_of: Callable[[pa.Array], pa.Array]) -> pa.Arr
     if pa.types.is_union(dtype):
         return _of_union(column, texts_of)
     if pa.types.is_struct(dtype):
-        names = [json.dumps(dtype.field(i).name, ensure_ascii=False) for i in range(dtype.num_fields)]
+        names = [escape.json(dtype.field(i).name) for i in range(dtype.num_fields)]
         pieces: list[Any] = [pa.repeat(pa.scalar("{", _WIDE), len(column))]
         for i, name in enumerate(names):
             pieces += [f"{', ' if i else ''}{name}: ", texts_of(column.field(i)).cast(_WIDE)]
