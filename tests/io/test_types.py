@@ -303,9 +303,7 @@ for kind in (pa.timestamp("ns"), pa.duration("ns"), pa.time64("ns")):
 def test_a_value_that_the_format_has_not(tmp_path: Path) -> None:
     """Parquet has no seconds: they become milliseconds, which reach less far."""
     write(tmp_path / "in.arrow", pa.table({"text": ["a"], "c": pa.array([2**62], pa.timestamp("s"))}))
-    with pytest.raises(
-        OutputError, match=r"out.parquet: .*(overflow|out of bounds).*; leave the column out"
-    ):
+    with pytest.raises(OutputError, match=r"out.parquet: .*(overflow|out of bounds).*; leave the column out"):
         score_dataset(tmp_path / "in.arrow", tmp_path / "out.parquet", scorer=SCORER)
     score_dataset(tmp_path / "in.arrow", tmp_path / "out.arrow", scorer=SCORER)
     assert pc.equal(read(tmp_path / "out.arrow")["c"].cast(pa.int64()), 2**62).to_pylist() == [True]

@@ -54,12 +54,14 @@ class Split(NamedTuple):
     reasoning: pa.Array | None  # None: no text has any
 
 
-class _Tag(NamedTuple):
-    begin: int
-    end: int
-    name: bytes
-    opens: bool
-    code: int  # 0: outside of code, 1: in a code block or a quoted line, 2: in code or quotation marks within a line
+class _Tags(NamedTuple):
+    """The tags of a text, of which there can be 100,000: plain values, which Python's collector does not go through."""
+
+    begin: list[int]
+    end: list[int]
+    name: list[bytes]
+    opens: list[bool]
+    code: list[int]  # 0: outside of code, 1: in a code block or a quoted line, 2: in code or quotation marks in a line
 
 
 def split(texts: pa.Array) -> Split:
@@ -144,28 +146,29 @@ def _cut(text: bytes) -> tuple[bytes | None, bytes | None]:
     if _HARMONY.match(text, begin):
         return _channels(text, begin)
     tags = _tags(text)
+    n = len(tags.begin)
     endings = _endings(tags)
     blocks: list[bytes] = []
     i = at = 0
-    while i < len(tags) and tags[i].code:
+    while i < n and tags.code[i]:
         i += 1
-    if i < len(tags) and not tags[i].opens:
-        blocks.append(text[: tags[i].begin].strip())
-        at = tags[i].end
+    if i < n and not tags.opens[i]:
+        blocks.append(text[: tags.begin[i]].strip())
+        at = tags.end[i]
     else:
         i = 0
     while True:
         start = _SPACE.match(text, at).end() if at else begin  # type: ignore[union-attr]
-        while i < len(tags) and tags[i].begin < start:
+        while i < n and tags.begin[i] < start:
             i += 1
-        if i == len(tags) or tags[i].begin > start or not tags[i].opens:
+        if i == n or tags.begin[i] > start or not tags.opens[i]:
             break
         closing = endings[i]
-        end = len(text) if closing is None else closing.begin
-        blocks.append(text[tags[i].end : end].strip())
-        if closing is None:
+        end = len(text) if closing < 0 else tags.begin[closing]
+        blocks.append(text[tags.end[i] : end].strip())
+        if closing < 0:
             return None, b"\n\n".join(filter(None, blocks)) or None
-        at = closing.end
+        at = tags.end[closing]
     if at == 0:
         return _unwrapped(text, begin, False), None
     return _unwrapped(text, start, True), b"\n\n".join(filter(None, blocks)) or None
@@ -178,12 +181,13 @@ def _channels(text: bytes, begin: int) -> tuple[bytes | None, bytes | None]:
     a recipient, and for what is said before them.
     """
     parts: dict[bool, list[bytes]] = {True: [], False: []}
-    heads = list(_HARMONY.finditer(text, begin))
-    for head, following in zip(heads, [*(h.start() for h in heads[1:]), len(text)]):
-        if b"to=" in (head["role"] or b"") or b"to=" in head["channel"]:
-            continue
-        content = text[head.end() : _content_end(text, head.end(), following)].strip()
-        parts[head["channel"].strip() == b"analysis"].append(content)
+    head = _HARMONY.match(text, begin)
+    while head is not None:
+        following = _HARMONY.search(text, head.end())
+        if b"to=" not in (head["role"] or b"") and b"to=" not in head["channel"]:
+            end = _content_end(text, head.end(), len(text) if following is None else following.start())
+            parts[head["channel"].strip() == b"analysis"].append(text[head.end() : end].strip())
+        head = following
     reasoning = b"\n\n".join(filter(None, parts[True])) or None
     return (b"\n\n".join(filter(None, parts[False])) if parts[False] else None), reasoning
 
@@ -233,49 +237,57 @@ def _unwrapped(text: bytes, start: int, reasoned: bool) -> bytes:
     return text[opening.end() : closing.start()].strip() + (rest if rest.strip() else b"")
 
 
-def _endings(tags: list[_Tag]) -> list[_Tag | None]:
-    """Return for each opening tag the one that ends its block: the next outside of code, else the next in a code block.
+def _endings(tags: _Tags) -> list[int]:
+    """Number for each opening tag the one that ends its block, -1 for none.
 
-    Reasoning that breaks off within a code block leaves its fence open, and the answer's code seems to close it.
+    That is the next outside of code, else the next in a code block: reasoning that breaks off within a code block
+    leaves its fence open, and the answer's code seems to close it.
     """
-    outside: dict[bytes, _Tag] = {}
-    within: dict[bytes, _Tag] = {}
-    endings: list[_Tag | None] = []
-    for tag in reversed(tags):
-        endings.append(outside.get(tag.name) or within.get(tag.name))
-        if not tag.opens and tag.code < 2:
-            (within if tag.code else outside)[tag.name] = tag
-    endings.reverse()
+    outside: dict[bytes, int] = {}
+    within: dict[bytes, int] = {}
+    endings = [-1] * len(tags.begin)
+    for i in range(len(endings) - 1, -1, -1):
+        name = tags.name[i]
+        if tags.opens[i]:
+            endings[i] = outside.get(name, within.get(name, -1))
+        elif tags.code[i] < 2:
+            (within if tags.code[i] else outside)[name] = i
     return endings
 
 
-def _tags(text: bytes) -> list[_Tag]:
-    spans = _fenced(text) if b"```" in text or b"~~~" in text else []
-    tags: list[_Tag] = []
+def _tags(text: bytes) -> _Tags:
+    block_begins, block_ends = _fenced(text) if b"```" in text or b"~~~" in text else ([], [])
+    tags = _Tags([], [], [], [], [])
     line_end = j = k = 0
     quoted = False
-    inline: list[tuple[int, int]] = []
+    inline_begins: list[int] = []
+    inline_ends: list[int] = []
     pattern = _ANY_TAG if b"THINK]" in text or "◁".encode() in text else _TAG
     for found in pattern.finditer(text):
-        at = found.start()
+        at, end = found.span()
         if at >= line_end:
             line = text.rfind(b"\n", 0, at) + 1
             line_end = text.find(b"\n", at) + 1 or len(text) + 1
-            inline, j = _inline(text, line, line_end), 0
+            inline_begins, inline_ends = _inline(text, line, line_end)
+            j = 0
             quoted = _QUOTED_LINE.match(text, line) is not None
-        while j < len(inline) and inline[j][1] <= at:
+        while j < len(inline_ends) and inline_ends[j] <= at:
             j += 1
-        while k < len(spans) and spans[k][1] <= at:
+        while k < len(block_ends) and block_ends[k] <= at:
             k += 1
         code = 0
-        quotes = at > 0 and text[at - 1] in _BEFORE and _in_quotes(text, at, found.end())
-        if quotes or (j < len(inline) and inline[j][0] <= at):
+        quotes = at > 0 and text[at - 1] in _BEFORE and _in_quotes(text, at, end)
+        if quotes or (j < len(inline_ends) and inline_begins[j] <= at):
             code = 2
-        elif quoted or (k < len(spans) and spans[k][0] <= at):
+        elif quoted or (k < len(block_ends) and block_begins[k] <= at):
             code = 1
         raw = found[0]
-        mark = _MARKS.get(raw) or (raw.strip(b"</>").split(None, 1)[0].lower(), not raw.startswith(b"</"))
-        tags.append(_Tag(at, found.end(), *mark, code))
+        name, opens = _MARKS.get(raw) or (raw.strip(b"</>").split(None, 1)[0].lower(), not raw.startswith(b"</"))
+        tags.begin.append(at)
+        tags.end.append(end)
+        tags.name.append(name)
+        tags.opens.append(opens)
+        tags.code.append(code)
     return tags
 
 
@@ -289,9 +301,10 @@ def _in_quotes(text: bytes, begin: int, end: int) -> bool:
     return False
 
 
-def _fenced(text: bytes) -> list[tuple[int, int]]:
-    """Return the code blocks between fences that are closed."""
-    spans = []
+def _fenced(text: bytes) -> tuple[list[int], list[int]]:
+    """Return where the code blocks between fences that are closed begin and end."""
+    begins: list[int] = []
+    ends: list[int] = []
     fence, begin = b"", 0
     for found in _FENCE.finditer(text):
         if not fence:
@@ -299,25 +312,31 @@ def _fenced(text: bytes) -> list[tuple[int, int]]:
             if found[1][:1] == b"~" or b"`" not in found[2]:
                 fence, begin = found[1], found.start()
         elif found[1].startswith(fence) and not found[2].strip():
-            spans.append((begin, found.end()))
+            begins.append(begin)
+            ends.append(found.end())
             fence = b""
-    return spans
+    return begins, ends
 
 
-def _inline(text: bytes, begin: int, end: int) -> list[tuple[int, int]]:
-    """Return the code within a line: from a run of backticks to the next run as long."""
-    runs = [found.span() for found in _TICKS.finditer(text, begin, end)]
-    following = [0] * len(runs)  # the next run as long, 0 for none
+def _inline(text: bytes, begin: int, end: int) -> tuple[list[int], list[int]]:
+    """Return where the code within a line begins and ends: a run of backticks and the next run as long."""
+    begins: list[int] = []
+    ends: list[int] = []
+    for found in _TICKS.finditer(text, begin, end):
+        begins.append(found.start())
+        ends.append(found.end())
+    following = [0] * len(begins)  # the next run as long, 0 for none
     latest: dict[int, int] = {}
-    for i in range(len(runs) - 1, -1, -1):
-        length = runs[i][1] - runs[i][0]
+    for i in range(len(begins) - 1, -1, -1):
+        length = ends[i] - begins[i]
         following[i] = latest.get(length, 0)
         latest[length] = i
-    spans: list[tuple[int, int]] = []
+    code: tuple[list[int], list[int]] = [], []
     i = 0
-    while i < len(runs):
+    while i < len(begins):
         if following[i]:
-            spans.append((runs[i][0], runs[following[i]][1]))
+            code[0].append(begins[i])
             i = following[i]
+            code[1].append(ends[i])
         i += 1
-    return spans
+    return code
