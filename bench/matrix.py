@@ -313,11 +313,19 @@ import json, math, sys
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq, pyarrow.json
 first, other = map(Path, sys.argv[1:])
+def flat(name, value):
+    if isinstance(value, (dict, list)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from flat(f"{name}.{key}", inner)
+    else:
+        yield name, [value]
 def read(path):
     if path.suffix == ".parquet":
         return pq.read_table(path).to_pydict()
     if path.suffix == ".arrow":
         return pa.ipc.open_file(path).read_all().to_pydict()
+    if path.suffix == ".json":
+        return dict(flat("", json.loads(path.read_text(encoding="utf-8"))))
     rows = [json.loads(line) for line in path.open(encoding="utf-8")]
     return {name: [row[name] for row in rows] for name in rows[0]}
 result = {"values": 0, "largest": 0.0, "where": "", "different": []}
@@ -329,7 +337,8 @@ def values(a, b, where):
             result["largest"], result["where"] = gap, where
         return True
     return a == b or (a != a and b != b)
-paths = sorted(path for path in first.iterdir() if path.suffix in (".parquet", ".arrow", ".jsonl"))
+paths = sorted(path for path in first.iterdir() if path.suffix in (".parquet", ".arrow", ".jsonl", ".json"))
+paths = [path for path in paths if not path.name.startswith(".")]
 for path in paths:
     a, b = read(path), read(other / path.name)
     if list(a) != list(b):
@@ -351,7 +360,7 @@ def call(*command: str, env: dict[str, str] | None = None, cwd: Path | None = No
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=env, cwd=cwd)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("hint:")]
-        shown = " ".join(Path(part).name if os.sep in part else part for part in command[:9])
+        shown = " ".join(part.partition("\n")[0] if "\n" in part else Path(part).name for part in command[:8])
         raise FailedError(f"{shown}: exit code {done.returncode}: {lines[-1] if lines else ''}")
     return done.stdout
 
