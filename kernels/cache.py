@@ -39,6 +39,7 @@ __all__ = ["CURE", "KernelCache", "Place", "place"]
 
 CURE = "set NUMBA_CACHE_DIR to a folder that can be written, or give the process a HOME that can be"
 """What brings a lasting cache back."""
+_MORE = "affectcore doctor says more"
 
 _settings: Any = config  # its attributes are made at run time
 _log = logging.getLogger("affectcore")
@@ -55,14 +56,20 @@ class Place(NamedTuple):
     refused: tuple[str, ...]  # what comes first and cannot be written, each with the reason
 
     @property
+    def shown(self) -> str:
+        """What messages call the place: the folder that all kernels are in."""
+        return str(self.folder if self.folder is None or self.kind == "source" else self.folder.parent)
+
+    @property
     def complaint(self) -> str:
         """What a user should know of it, as one line; empty where all is as usual."""
+        named = f"{self.refused[0]}; " if _settings.CACHE_DIR and self.kind != "named" else ""
         if self.kind == "none":
-            return f"compiled kernels cannot be kept, every process compiles anew ({'; '.join(self.refused)}): {CURE}"
+            return f"compiled kernels cannot be kept, every process compiles anew: {CURE} ({named}{_MORE})"
         if self.kind == "temporary":
-            return f"compiled kernels are kept in {self.folder}, for a while ({'; '.join(self.refused)}): {CURE}"
-        if _settings.CACHE_DIR and self.kind != "named":
-            return f"compiled kernels are kept in {self.folder} ({self.refused[0]})"
+            return f"compiled kernels are kept in {self.shown} for a while: {CURE} ({named}{_MORE})"
+        if named:
+            return f"compiled kernels are kept in {self.shown} ({named}{_MORE})"
         return ""
 
 
@@ -208,7 +215,7 @@ class KernelCache(caching._Cache):
             self._own.save_overload(sig, data)
         except Exception as error:
             reason = getattr(error, "strerror", None) or repr(error)
-            _say(f"compiled kernels cannot be kept in {self.place.folder} any more ({reason}): {CURE}")
+            _say(f"compiled kernels cannot be kept in {self.place.shown} any more ({reason}): {CURE}")
             self._own = None
 
     def enable(self) -> None:

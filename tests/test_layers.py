@@ -80,6 +80,17 @@ def test_kernels_know_neither_arrow_nor_files() -> None:
     assert wrong == []
 
 
+def test_pandas_is_never_needed() -> None:
+    # PyArrow's to_pandas... import it; the core does not bring it.
+    wrong = [
+        f"{path.relative_to(ROOT)}: {node.attr}"
+        for path, _, _ in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("to_pandas")
+    ]
+    assert wrong == []
+
+
 def test_top_level_folders_are_no_packages() -> None:
     # Hugging Face publishes a package named kernels: ours must not be importable under that name.
     assert not (ROOT / "kernels" / "__init__.py").exists()

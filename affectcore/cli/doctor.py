@@ -126,15 +126,15 @@ def _cache() -> Iterator[Line]:
 
     found = place(Path(cpu.__file__).absolute().parent)
     for folder in found.readable:
-        yield OK, "JIT cache", f"{folder}, for reading"
+        yield OK, "JIT cache", f"{folder}, for reading only"
     if found.kind == "none":
         yield NOTE, "JIT cache", f"none, every process compiles anew ({'; '.join(found.refused)}): {CURE}"
     elif found.kind == "temporary":
-        yield NOTE, "JIT cache", f"{found.folder}, a temporary one ({'; '.join(found.refused)}): {CURE}"
+        yield NOTE, "JIT cache", f"{found.shown}, a temporary one ({'; '.join(found.refused)}): {CURE}"
     elif found.complaint:
-        yield NOTE, "JIT cache", f"{found.folder} ({found.refused[0]})"
+        yield NOTE, "JIT cache", f"{found.shown} ({found.refused[0]})"
     else:
-        yield OK, "JIT cache", str(found.folder)
+        yield OK, "JIT cache", found.shown
 
 
 def _lexicons() -> Iterator[Line]:
