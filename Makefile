@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPU_TORCH ?= torch==2.13.0
 
-.PHONY: demo test check fix bench train docs clean
+.PHONY: demo test check fix bench matrix train docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/affectcore demo
@@ -26,6 +26,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-json=bench/results/bench.json
 	$(BIN)/python bench/memory.py --full --json bench/results/memory.json
 	$(BIN)/python bench/table.py bench/results/bench.json bench/results/memory.json
+
+# The main job with the lowest and newest dependencies on every Python there is (ARGS=--quick: two environments).
+matrix:
+	$(PYTHON) bench/matrix.py $(ARGS)
 
 # Trains the embedded models from all-MiniLM-L6-v2 and the data sets (docs/data.md): some hours on two cores. The
 # folds are for figures only: nothing of them is released. `python -m affectcore.training.unpack --out build/teacher`

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from affectcore.explanation import Explanation, explain
     from affectcore.pipeline.run import Report, score_dataset
     from affectcore.scorer import Scorer, score
+    from affectcore.warmup import WarmUp, warm_up
 
 __all__ = [
     "AffectcoreError",
@@ -23,11 +24,13 @@ __all__ = [
     "Report",
     "Scorer",
     "UsageError",
+    "WarmUp",
     "__version__",
     "compare",
     "explain",
     "score",
     "score_dataset",
+    "warm_up",
 ]
 
 _HOMES = {
@@ -39,10 +42,12 @@ _HOMES = {
     "Report": "affectcore.pipeline.run",
     "Scorer": "affectcore.scorer",
     "UsageError": "affectcore.errors",
+    "WarmUp": "affectcore.warmup",
     "compare": "affectcore.comparison",
     "explain": "affectcore.explanation",
     "score": "affectcore.scorer",
     "score_dataset": "affectcore.pipeline.run",
+    "warm_up": "affectcore.warmup",
 }
 
 

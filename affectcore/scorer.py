@@ -177,7 +177,7 @@ class Scorer:
             *(pa.field(name, pa.float32()) for name in self._logits),
         ]
         self._computed = {
-            **{field.name: field.type.to_pandas_dtype() for field in scores},
+            **{field.name: np.float32 if pa.types.is_floating(field.type) else np.int32 for field in scores},
             **dict.fromkeys(hidden, np.float32),
         }
         keys = list(_KEYS[self.unit])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, TypeVar
@@ -25,15 +25,22 @@ class BackendError(RuntimeError):
     """A backend that was asked for cannot run here; the message gives the reason and the way out."""
 
 
-def jit(function: F) -> F:
+def jit(function: F, fastmath: Set[str] = frozenset()) -> F:
     """Compile with Numba: no GIL, cached on disk, so that a second process does not pay for compilation.
 
-    Strict IEEE arithmetic (no `fastmath`): results must not depend on how the compiler reorders a sum.
+    Strict IEEE arithmetic, unless `fastmath` names what may be relaxed: results must not depend on how the compiler
+    reorders a sum.
     """
     import numba
 
-    compiled: F = numba.njit(function, nogil=True, cache=True, error_model="numpy")
-    return compiled
+    from . import compilation
+    from .cache import KernelCache
+
+    compiled: Any = numba.njit(function, nogil=True, error_model="numpy", fastmath=set(fastmath) or False)
+    if hasattr(compiled, "_cache"):  # unless NUMBA_DISABLE_JIT is set
+        compiled._cache = KernelCache(function)  # as its enable_caching does, whose places are Numba's
+        compilation.register(function)
+    return compiled  # type: ignore[no-any-return]
 
 
 def inline(function: F) -> F:

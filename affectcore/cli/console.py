@@ -7,6 +7,7 @@ same: the width of what is shown is known only there.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -90,22 +91,34 @@ def model_column(names: Iterable[str]) -> str | None:
 
 @contextmanager
 def progress(
-    console: Console, *, quiet: bool = False, every: float = _LOG_SECONDS
+    console: Console, *, quiet: bool = False, every: float = _LOG_SECONDS, task: str = "reading the first batch"
 ) -> Iterator[Callable[[int, int, int], None] | None]:
-    """Show progress: a live line on a terminal, else one log line every `every` seconds.
+    """Show progress: a live line on a terminal, first `task`, else one log line every `every` seconds.
+
+    The speed leaves out the time in which kernels were compiled, which is shown instead.
 
     Yields
     ------
     callable or None
         Takes rows, bytes and files done so far; None if `quiet`.
     """
+    from affectcore.cli import compiling
+    from affectcore.kernels import compilation
+
+    log = logging.getLogger("affectcore")
     if quiet:
-        yield None
+        level = log.level
+        log.setLevel(logging.ERROR)
+        try:
+            with compiling.display():
+                yield None
+        finally:
+            log.setLevel(level)
         return
-    started = time.monotonic()
+    started, before = time.monotonic(), compilation.state().seconds
 
     def text(rows: int, size: int, files: int) -> str:
-        seconds = max(time.monotonic() - started, 1e-9)
+        seconds = max(time.monotonic() - started - (compilation.state().seconds - before), 1e-9)
         done = f"{files:,} {'file' if files == 1 else 'files'} done"
         return f"scored {rows:,} rows, {size / 1e6:,.1f} MB, {size / 1e6 / seconds:,.1f} MB/s, {done}"
 
@@ -114,19 +127,29 @@ def progress(
 
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("reading the first batch", total=None)
-            yield lambda rows, size, files: bar.update(task, description=text(rows, size, files))
+            line = bar.add_task(task, total=None)
+
+            def look() -> None:
+                if (state := compilation.state()).active:
+                    bar.update(line, description=compiling.doing(state))
+
+            with compiling.display(), compilation.watched(look):
+                yield lambda rows, size, files: bar.update(line, description=text(rows, size, files))
         return
 
     last = started
+    lines = compiling.Lines(console.print)
 
-    def log(rows: int, size: int, files: int) -> None:
+    def report(rows: int, size: int, files: int) -> None:
         nonlocal last
+        lines.went_on()
         if time.monotonic() - last >= every:
             last = time.monotonic()
             console.print(text(rows, size, files))
 
-    yield log
+    with compiling.display(), compilation.watched(lines.watch):
+        yield report
+    lines.went_on()
 
 
 def give_memory_back() -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from affectcore import escape
-from affectcore.cli.console import err, hint, out
+from affectcore.cli.compiling import uncounted
+from affectcore.cli.console import err, hint, out, progress
 from affectcore.errors import OutputError
 
 _METRICS = ("vader_compound", "flattery", "self_blame")
@@ -31,7 +32,13 @@ def demo(
     console = err()
     console.print("The demo dump is made up: four invented models, each a caricature, answer the same prompts.")
     if keep_files is None:
-        with tempfile.TemporaryDirectory(prefix="affectcore-demo-") as folder:
+        try:
+            temporary = tempfile.TemporaryDirectory(prefix="affectcore-demo-")
+        except OSError as error:
+            raise OutputError(
+                f"no temporary folder can be made: {error.strerror or error}; name a folder with --keep-files"
+            ) from None
+        with temporary as folder:
             _run(Path(folder))
         hint(console, "affectcore demo --keep-files demo/ leaves the dump and its scores to look at")
     else:
@@ -55,14 +62,20 @@ def _run(folder: Path) -> Path:
     from affectcore.comparison import compare
     from affectcore.pipeline.run import score_dataset
     from affectcore.scorer import Scorer
+    from affectcore.warmup import load_kernels
 
     source, target = folder / "demo.jsonl", folder / "demo-scores.parquet"
     try:
         source.write_text(dump(), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{source}: cannot be written: {error.strerror}; choose another folder") from error
-    report = score_dataset([source], target, scorer=Scorer(), text="response", overwrite=True)
-    err().print(f"scored {report.n_rows:,} rows in {report.seconds:.1f} s")
-    err().print()
+    console, scorer = err(), Scorer()
+    load_kernels(scorer)
+    with progress(console) as callback:
+        report = score_dataset([source], target, scorer=scorer, text="response", overwrite=True, progress=callback)
+    console.print(f"scored {report.n_rows:,} rows in {report.seconds - report.compile_seconds:.1f} s")
+    if report.compile_seconds:
+        console.print(uncounted(report.compile_seconds))
+    console.print()
     out().print(compare(target, by="model", metrics=_METRICS).to_rich())
     return target

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -29,10 +30,31 @@ OK, NOTE, BROKEN = "ok", "note", "BROKEN"
 Line = tuple[str, str, str]  # state, what, detail
 
 
-def doctor() -> None:
+def doctor(
+    warm: Annotated[
+        bool,
+        typer.Option(
+            "--warm",
+            envvar="AFFECTCORE_WARM",
+            help="Also compile all kernels for this CPU that scoring and comparing need, so that later runs need not.",
+            show_default="off",
+        ),
+    ] = False,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            envvar="AFFECTCORE_MODEL",
+            help="The model that --warm compiles for: static, mini, none, a directory, or a checkpoint.",
+        ),
+    ] = "static",
+) -> None:
     """Check the installation: versions, backends, cache, word lists, and three sentences with known scores."""
     lines: list[Line] = []
-    for check in (_versions, _cores, _backends, _precisions, _cache, _lexicons, _demo, _self_check):
+    checks: list[Callable[[], Iterator[Line]]] = [_versions, _cores, _backends, _precisions, _cache, _lexicons, _demo]
+    if warm:
+        checks.append(partial(_warm, model))
+    for check in (*checks, _self_check):
         lines.extend(_run(check))
     # Plain lines, not a table that folds: paths and messages stay whole, to copy.
     width = max(len(what) for _, what, _ in lines)
@@ -49,7 +71,8 @@ def _run(check: Callable[[], Iterator[Line]]) -> Iterator[Line]:
     try:
         yield from check()
     except Exception as error:
-        yield BROKEN, check.__name__.strip("_").replace("_", " "), f"{type(error).__name__}: {error}"
+        name = getattr(check, "func", check).__name__
+        yield BROKEN, name.strip("_").replace("_", " "), f"{type(error).__name__}: {error}"
 
 
 def _versions() -> Iterator[Line]:
@@ -97,20 +120,22 @@ def _precisions() -> Iterator[Line]:
 
 
 def _cache() -> Iterator[Line]:
-    import tempfile
     from pathlib import Path
 
+    from affectcore.kernels.cache import CURE, place
     from affectcore.kernels.words import cpu
 
-    # Numba has chosen the folder by the time a cached function exists: beside the module, or the user's own cache.
-    folders = {f.stats.cache_path for f in vars(cpu).values() if hasattr(getattr(f, "stats", None), "cache_path")}
-    for folder in sorted(filter(None, folders)):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        yield OK, "JIT cache", folder
-    if not any(folders):
-        yield NOTE, "JIT cache", "none: every process compiles anew; NUMBA_CACHE_DIR can name a writable folder"
+    found = place(Path(cpu.__file__).absolute().parent)
+    for folder in found.readable:
+        yield OK, "JIT cache", f"{folder}, for reading only"
+    if found.kind == "none":
+        yield NOTE, "JIT cache", f"none, every process compiles anew ({'; '.join(found.refused)}): {CURE}"
+    elif found.kind == "temporary":
+        yield NOTE, "JIT cache", f"{found.shown}, a temporary one ({'; '.join(found.refused)}): {CURE}"
+    elif found.complaint:
+        yield NOTE, "JIT cache", f"{found.shown} ({found.refused[0]})"
+    else:
+        yield OK, "JIT cache", found.shown
 
 
 def _lexicons() -> Iterator[Line]:
@@ -125,6 +150,17 @@ def _demo() -> Iterator[Line]:
     from affectcore.cli.demo import dump
 
     yield OK, "demo dump", f"{len(dump().splitlines())} rows"
+
+
+def _warm(model: str) -> Iterator[Line]:
+    from affectcore.cli.console import progress
+    from affectcore.warmup import warm_up
+
+    with progress(err(), task="compiling kernels for this CPU (once)"):
+        found = warm_up(model)
+    n = len(found.kernels)
+    kernels = f"{n} {'kernel' if n == 1 else 'kernels'} compiled in {found.seconds:.1f} s"
+    yield OK, "warm-up", f"{kernels if n else 'nothing to compile'}, for model {model}, all units, and compare"
 
 
 def _self_check() -> Iterator[Line]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ import typer.main
 from affectcore import escape
 from affectcore._version import __version__
 from affectcore.cli import compare, demo, doctor, eqbench, evaluate, explain, metrics, models, quiz, score, train
+from affectcore.cli.compiling import notes
 from affectcore.cli.console import echo
 from affectcore.errors import (
     EXIT_DONE,
@@ -90,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not end the command
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = typer.main.get_command(app)(args=arguments, prog_name="affectcore", standalone_mode=False)
+        with _logged(), notes(_note):
+            code = typer.main.get_command(app)(args=arguments, prog_name="affectcore", standalone_mode=False)
         sys.stdout.flush()
         code = code if isinstance(code, int) else EXIT_DONE
     except (typer.Abort, KeyboardInterrupt):
@@ -111,6 +115,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         resumable = _command(arguments) == "score"
         _say("interrupted", "the same command with --resume goes on from the finished parts" if resumable else "")
     return code
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _note(record.getMessage())
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Print what the engine warns of on standard error, above a progress line if there is one."""
+    logger, handler = logging.getLogger("affectcore"), _Handler(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"{_line(text)}\n")  # which is the progress line's console while there is one
 
 
 def _report(error: Exception, arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affectcore import escape
+from affectcore.cli.compiling import uncounted
 from affectcore.cli.console import err, give_memory_back, hint, model_column, progress, split_names
 from affectcore.errors import EXIT_PARTIAL, AffectcoreError, UsageError
 
@@ -193,6 +194,7 @@ def score(
         raise UsageError("--overwrite starts anew and --resume goes on: give one of them")
     from affectcore.pipeline.run import score_dataset
     from affectcore.scorer import Scorer
+    from affectcore.warmup import load_kernels
 
     console = err()
     scorer = Scorer(
@@ -210,6 +212,7 @@ def score(
         roles=roles,
         exclude=exclude,
     )
+    load_kernels(scorer)
     with progress(console, quiet=quiet) as callback:
         report = score_dataset(
             inputs,
@@ -239,10 +242,13 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer:
     size = report.n_bytes / 1e6
     rows = f"{report.n_rows:,} {'row' if report.n_rows == 1 else 'rows'}"
     digits = 1 if size >= 1 else 3
-    speed = f"{size:,.{digits}f} MB of text in {report.seconds:.1f} s, {size / max(report.seconds, 1e-9):,.1f} MB/s"
+    seconds = max(report.seconds - report.compile_seconds, 1e-9)
+    speed = f"{size:,.{digits}f} MB of text in {seconds:.1f} s, {size / seconds:,.1f} MB/s"
     if scorer.unit in ("turn", "conversation"):
         rows += f" to {report.n_units:,} {scorer.unit}{'' if report.n_units == 1 else 's'}"
     console.print(f"scored {rows} ({speed}) to {output}")
+    if report.compile_seconds:
+        console.print(uncounted(report.compile_seconds))
     if report.text_columns:
         one = report.n_null == 1
         nulls = f"; {report.n_null:,} of the rows had no text, and its scores are null" if one else ""
@@ -255,7 +261,7 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer:
         console.print(_reasoning(report.n_reasoning, scorer.parts))
     work = scorer.work
     if work is not None and work.n_computed:
-        console.print(_encoder(work, report.seconds))
+        console.print(_encoder(work, seconds))
     if report.skipped:
         console.print(f"{len(report.skipped):,} of the inputs had been finished by an earlier run")
     names = _columns(output)

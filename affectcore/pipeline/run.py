@@ -23,6 +23,7 @@ from affectcore.io.formats.conversations import spoken, unvoiced
 from affectcore.io.manifest import Manifest, Part, config_hash, fingerprint
 from affectcore.io.readers import Problem, Reader, Source, discover, open_reader, text_bytes
 from affectcore.io.writers import Writer, check_types, is_file_output, open_writer, remove_leftovers, writing
+from affectcore.kernels import compilation
 from affectcore.settings import usable_cores
 
 __all__ = ["PART_BYTES", "Report", "SupportsScoring", "score_dataset"]
@@ -81,6 +82,8 @@ class Report:
         Every output file, those of an earlier run included.
     seconds
         Wall time.
+    compile_seconds
+        Part of it in which kernels were being compiled, on the first run on a machine.
     """
 
     n_rows: int = 0
@@ -94,6 +97,7 @@ class Report:
     skipped: list[Path] = field(default_factory=list)
     outputs: list[Path] = field(default_factory=list)
     seconds: float = 0.0
+    compile_seconds: float = 0.0
 
 
 def score_dataset(
@@ -154,7 +158,7 @@ def score_dataset(
     OutputError
         The output exists, cannot be written, or was begun with other settings.
     """
-    started = time.monotonic()
+    started, compiled = time.monotonic(), compilation.state().seconds
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
     if overwrite and resume:
@@ -215,6 +219,7 @@ def score_dataset(
         skipped=run.skipped,
         outputs=target.outputs,
         seconds=time.monotonic() - started,
+        compile_seconds=compilation.state().seconds - compiled,
     )
 
 

@@ -76,13 +76,12 @@ _GELU_ROUNDED = len(ACTIVATIONS)
 
 def exact(function: Any) -> Any:
     """Compile with Numba; products and sums may be fused, nothing else: `power_of_two` depends on it."""
-    return numba.njit(function, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+    return jit(function, {"contract"})
 
 
 def summing(function: Any) -> Any:
     """Compile with Numba; sums may be reordered, so that they use vectors. The order depends on the length alone."""
-    flags = {"contract", "reassoc", "nsz"}
-    return numba.njit(function, nogil=True, cache=True, error_model="numpy", fastmath=flags)
+    return jit(function, {"contract", "reassoc", "nsz"})
 
 
 def device(function: Any) -> Any:
