@@ -19,6 +19,7 @@ from affectcore.errors import (
     EXIT_USAGE,
     AffectcoreError,
     InputError,
+    Interrupted,
     UsageError,
 )
 
@@ -84,12 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         variable AFFECTCORE_DEBUG is set to 1.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    kept = ""
     try:
         code = typer.main.get_command(app)(args=arguments, prog_name="affectcore", standalone_mode=False)
         sys.stdout.flush()
         code = code if isinstance(code, int) else EXIT_DONE
     except (typer.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
+    except Interrupted as stop:
+        code, kept = EXIT_INTERRUPTED, str(stop)
     except typer.Exit as stop:
         code = int(stop.exit_code)
     except SystemExit as stop:
@@ -103,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         code = _report(error, arguments)
     if code == EXIT_INTERRUPTED:  # raised, or turned into a code by typer already
-        resumable = _command(arguments) == "score"
-        _say("interrupted", "the same command with --resume goes on from the finished parts" if resumable else "")
+        _say("interrupted", kept)
     return code
 
 

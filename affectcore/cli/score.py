@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affectcore.cli.console import err, give_memory_back, hint, model_column, progress, split_names
-from affectcore.errors import EXIT_PARTIAL, AffectcoreError, UsageError
+from affectcore.errors import EXIT_PARTIAL, AffectcoreError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -172,6 +172,15 @@ def score(
             "--resume", envvar="AFFECTCORE_RESUME", help="Go on with a run that was cut off.", show_default="off"
         ),
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            envvar="AFFECTCORE_VERIFY",
+            help="With --resume, go by checksums of parts and inputs (inputs: if the first run had it, too).",
+            show_default="off",
+        ),
+    ] = False,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -209,20 +218,24 @@ def score(
         roles=roles,
         exclude=exclude,
     )
-    with progress(console, quiet=quiet) as callback:
-        report = score_dataset(
-            inputs,
-            output,
-            scorer=scorer,
-            text=text,
-            keep=split_names(keep),
-            format=format,
-            conversation=conversation,
-            overwrite=overwrite,
-            resume=resume,
-            threads=threads,
-            progress=callback,
-        )
+    try:
+        with progress(console, quiet=quiet) as callback:
+            report = score_dataset(
+                inputs,
+                output,
+                scorer=scorer,
+                text=text,
+                keep=split_names(keep),
+                format=format,
+                conversation=conversation,
+                overwrite=overwrite,
+                resume=resume,
+                verify=verify,
+                threads=threads,
+                progress=callback,
+            )
+    except KeyboardInterrupt as stop:
+        raise Interrupted(str(stop)) from stop
     _finish(console, report, output, quiet, scorer)
     if report.errors:
         raise typer.Exit(EXIT_PARTIAL)
@@ -233,6 +246,8 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer:
         problems = f"{len(report.errors):,} {'problem is' if len(report.errors) == 1 else 'problems are'}"
         listed = output / "_errors.jsonl" if output.is_dir() else Path(f"{output}.errors.jsonl")
         console.print(f"not everything could be scored: {problems} listed in {listed}")
+    for note in report.notes:
+        console.print(f"note: {note}")
     if quiet:
         return
     size = report.n_bytes / 1e6
