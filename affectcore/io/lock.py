@@ -119,7 +119,8 @@ def take(path: Path, output: Path, *, reading: bool = False) -> Lock:
     except OutputError as exc:
         cause = exc.__cause__
         forbidden = isinstance(cause, OSError) and cause.errno in _READ_ONLY
-        if reading and forbidden and path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        effective = os.access in os.supports_effective_ids
+        if reading and forbidden and not os.access(path.parent, os.W_OK, effective_ids=effective):
             return Lock(path, None, made, f"{output} cannot be written to, so no lock guards it")
         Lock(path, None, made).release()
         raise

@@ -170,11 +170,12 @@ class DamagedManifest(OutputError):  # noqa: N818
         What is wrong with it, without a full stop.
     """
 
-    def __init__(self, path: Path, line: int | None, reason: str) -> None:
+    def __init__(self, path: Path, line: int | None, reason: str, remedy: str = "") -> None:
         why = f"{reason}, so this is not a manifest as affectcore writes it"
         self.reason = why if line is None else f"line {line}: {why}"
         where = path if line is None else f"{path}, line {line}"
-        super().__init__(f"{where}: {why}; pass --overwrite to score afresh, or write to another place")
+        remedy = remedy or "pass --overwrite to score afresh, or write to another place"
+        super().__init__(f"{where}: {why}; {remedy}")
 
 
 class Manifest:
@@ -408,20 +409,13 @@ class Manifest:
         verify, sha256
             Compare checksums of outputs too, and `sha256`, the input's, where one is on record.
         """
-        latest = {p.part: p for p in self.of(stem)}
         done: list[Part] = []
-        row = 0
-        while (part := latest.get(len(done))) is not None:
-            if part.fingerprint != mark or part.failed or part.first_row != row:
-                break
-            if sha256 and part.input_sha256 and part.input_sha256 != sha256:
+        for part in _sequence(self.of(stem), mark)[0]:
+            if part.failed or (sha256 and part.input_sha256 and part.input_sha256 != sha256):
                 break
             if not part.unchanged(folder, verify=verify):
                 break
             done.append(part)
-            row += part.rows
-            if part.last:
-                break
         return done
 
 
@@ -480,16 +474,20 @@ def finished_parts(folder: Path) -> tuple[list[Path], set[str], list[str]]:
     return sorted(counted), told_of, notes
 
 
-def _sequence(parts: list[Part]) -> tuple[list[Part], bool]:
-    """Return the latest parts of an input in order, and whether they reach its end, all of one state of it."""
+def _sequence(parts: list[Part], mark: str | None = None) -> tuple[list[Part], bool]:
+    """Return the latest parts of one state of an input in order, and whether they reach its end."""
     latest = {p.part: p for p in parts}
     found: list[Part] = []
     row = 0
     while (part := latest.get(len(found))) is not None:
-        if part.first_row != row or part.fingerprint != (found or [part])[0].fingerprint:
+        mark = part.fingerprint if mark is None else mark
+        if part.first_row != row or part.fingerprint != mark:
             break
-        found.append(part)
         row += part.rows
+        after = latest.get(len(found) + 1)
+        if after is not None and after.fingerprint == mark and (part.last or after.first_row != row):
+            break  # one of the two lines is not true
+        found.append(part)
         if part.last:
             return found, True
     return found, False
@@ -512,10 +510,14 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read(path: Path) -> bytes:
-    with writing(path):
+    elsewhere = "remove it, or write to another place"
+    try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise DamagedManifest(path, None, "it is no regular file")
+            raise DamagedManifest(path, None, "it is no regular file", elsewhere)
         with os.fdopen(handle, "rb") as file:
             return file.read()
+    except OSError as exc:
+        reason = "it is a link" if path.is_symlink() else f"it cannot be read ({exc.strerror})"
+        raise DamagedManifest(path, None, reason, elsewhere) from exc

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from affectcore.errors import OutputError, UsageError
 from affectcore.io.files import create, sync, writing
 
-__all__ = ["EXTENSIONS", "Writer", "is_file_output", "open_writer"]
+__all__ = ["EXTENSIONS", "Writer", "appeared", "is_file_output", "open_writer"]
 
 EXTENSIONS = {
     ".parquet": "parquet",
@@ -205,10 +205,10 @@ class Writer(ABC):
         try:
             os.link(temporary, self.path)
         except FileExistsError:
-            raise _meanwhile(self.path) from None
+            raise appeared(self.path) from None
         except OSError:  # a file system without hard links
             if os.path.lexists(self.path):
-                raise _meanwhile(self.path) from None
+                raise appeared(self.path) from None
             temporary.replace(self.path)
         else:
             temporary.unlink()
@@ -241,7 +241,8 @@ class Writer(ABC):
         """Let go of the file without completing it."""
 
 
-def _meanwhile(path: Path) -> OutputError:
+def appeared(path: Path) -> OutputError:
+    """Return the error for a file that is in an output's place and was not there before."""
     return OutputError(
         f"{path} was put there by somebody else meanwhile; move it away, or pass --overwrite to replace it"
     )

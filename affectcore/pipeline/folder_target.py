@@ -14,7 +14,7 @@ from affectcore.io.files import remove_leftovers, writing
 from affectcore.io.manifest import MANIFEST, Manifest, Part, checksum, few_names, fingerprint
 from affectcore.io.manifest_lines import FAILED, GONE, HERE, part_name, split_part_name
 from affectcore.io.readers import Problem, Source
-from affectcore.io.writers import EXTENSIONS, Writer
+from affectcore.io.writers import EXTENSIONS, Writer, appeared
 from affectcore.pipeline.stems import stems_of
 from affectcore.pipeline.targets import LOCK, Batch, PartEnd, Target
 
@@ -99,9 +99,10 @@ class FolderTarget(Target):
         # A fault stays on record until its input is read again.
         states = {s: v for s, v in states.items() if manifest.states.get(s) != (v[0], FAILED)}
         absent = []
+        mine = {os.path.realpath(source.path) for source in self.sources}
         for stem, source in earlier.items():
             if stem not in used:
-                here = Path(source).exists()
+                here = Path(source).exists() and os.path.realpath(source) not in mine  # those have other stems
                 if not here or manifest.states.get(stem, ("", HERE))[1] == GONE:
                     states[stem] = source, HERE if here else GONE
                 if manifest.of(stem):
@@ -183,8 +184,11 @@ class FolderTarget(Target):
 
     def _begin_part(self, source: Source, schema: pa.Schema) -> Writer:
         stem = self._stems[source.path]
+        path = self.out / part_name(stem, self._part[stem])
+        if not self.overwrite and os.path.lexists(path):
+            raise appeared(path)
         self._bytes = self._rows = 0
-        return self._open_writer(self.out / part_name(stem, self._part[stem]), schema, self.overwrite)
+        return self._open_writer(path, schema, self.overwrite)
 
     def write(self, batch: Batch, scores: pa.RecordBatch) -> None:
         if self._writer is None:
