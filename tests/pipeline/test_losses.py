@@ -27,13 +27,22 @@ ROOT = Path(affectcore.__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX processes and links")
 
 RUN = """
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 import pyarrow as pa, pyarrow.compute as pc
 from affectcore.errors import AffectcoreError
 from affectcore.pipeline.run import score_dataset
 
 dumps, out, go, *flags = sys.argv[1:]
+if go.startswith("remove "):  # it kills itself before it removes that many files
+    removed, most, go = 0, int(go.split()[1]), "-"
+    def watch(event, arguments):
+        global removed
+        if event == "os.remove" and str(arguments[0]).startswith(out):
+            removed += 1
+            if removed == most:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
 
 class Waits:
     # It scores some, says so by a file, and goes on when another file is there.
@@ -75,7 +84,10 @@ def score(inputs: Any, out: Path, **options: Any) -> Report:
 
 @contextlib.contextmanager
 def started(dumps: Path, out: Path, go: Path | str, *flags: str) -> Iterator[subprocess.Popen[str]]:
-    """Begin a run in another process; unless `go` is "-", it waits half-way until that file is there."""
+    """Begin a run in another process; it waits half-way until the file `go` is there.
+
+    Where that is "-" it does not wait, and where it is "remove 2", it kills itself before it removes its second file.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", RUN, str(dumps), str(out), str(go), *flags]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
@@ -277,7 +289,7 @@ def test_a_manifest_leads_nowhere_else(dumps: Path, tmp_path: Path, field: str) 
     manifest = deep / "_manifest.jsonl"
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     for line in lines:
-        if line["kind"] == "part" and line["part"] == 0:
+        if line["kind"] == "part" and line["stem"] == "a":
             line["fingerprint"] = "changed"
             line[field] = victim if field == "stem" else f"{victim}-00000.parquet"
         if line["kind"] != "run":
@@ -333,18 +345,19 @@ def test_a_part_without_a_line_is_made_again_or_goes(dumps: Path, tmp_path: Path
     assert sum(pq.read_metadata(p).num_rows for p in out.glob("*.parquet")) == 400
 
 
-def test_overwrite_killed_and_resumed_with_fewer_inputs(dumps: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["remove 1", "remove 2", "remove 5", "half-way"])
+def test_overwrite_killed_and_resumed_with_fewer_inputs(dumps: Path, tmp_path: Path, when: str) -> None:
     out, go = tmp_path / "out", tmp_path / "go"
     write(dumps / "c.jsonl", 200, 2000)
     score(dumps, out)
-    with started(dumps, out, go, "overwrite") as live:
-        wait_for(Path(f"{go}.waits").exists)
-        live.send_signal(signal.SIGKILL)
-        live.wait()
+    with started(dumps, out, go if when == "half-way" else when, "overwrite") as live:
+        if when == "half-way":
+            wait_for(Path(f"{go}.waits").exists)
+            live.send_signal(signal.SIGKILL)
+        assert live.wait(120) == -signal.SIGKILL
     (dumps / "c.jsonl").unlink()
     score(dumps, out, resume=True)
     assert ids(out) == ALL
-    assert sum(pq.read_metadata(p).num_rows for p in out.glob("*.parquet")) == 900
 
 
 def test_an_overwrite_that_was_cut_off_is_remembered(dumps: Path, tmp_path: Path) -> None:
