@@ -246,10 +246,10 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer:
         problems = f"{len(report.errors):,} {'problem is' if len(report.errors) == 1 else 'problems are'}"
         listed = output / "_errors.jsonl" if output.is_dir() else Path(f"{output}.errors.jsonl")
         console.print(f"not everything could be scored: {problems} listed in {listed}")
-    for note in report.notes:
-        console.print(f"note: {note}")
     if quiet:
         return
+    for note in report.notes:
+        console.print(f"note: {note}")
     size = report.n_bytes / 1e6
     rows = f"{report.n_rows:,} {'row' if report.n_rows == 1 else 'rows'}"
     digits = 1 if size >= 1 else 3

@@ -57,12 +57,16 @@ class Lock:
 
     def release(self) -> None:
         """Remove the lock's file, and folders made for it that are still empty; others may take the lock now."""
-        if self._handle is not None:
-            with contextlib.suppress(OSError):
-                if _same(self._handle, self._path):  # not one that took its place
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            mine = _same(handle, self._path)  # not one that took its place
+            if sys.platform == "win32":  # no file is removed that is open, here or in another process
+                os.close(handle)
+            if mine:
+                with contextlib.suppress(OSError):
                     self._path.unlink()
-            os.close(self._handle)
-            self._handle = None
+            if sys.platform != "win32":
+                os.close(handle)
         for folder in reversed(self._made):
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -107,7 +107,10 @@ class FileTarget(Target):
     def _input_sums(self) -> str:
         if not self.verify:
             return ""
-        sums = [checksum(source.path) for source in self.sources]
+        sums = []
+        for source in self.sources:
+            with contextlib.suppress(InputError):
+                sums.append(checksum(source.path))
         return hashlib.sha256("".join(sums).encode()).hexdigest()
 
     def check(self, source: Source, kept: pa.Schema) -> None:
@@ -181,6 +184,8 @@ class FileTarget(Target):
         self._write_problems(self._errors_path())
 
     def kept(self) -> str:
+        if self.outputs:
+            return f"{self.out} is complete; the same command with --resume tells what could not be scored"
         return (
             "an output file is written at the end, as a whole, so the same command begins again; a folder as output"
             " keeps the parts that are finished"

@@ -133,10 +133,9 @@ class FolderTarget(Target):
     def _tell_of_others(self, names: set[str]) -> None:
         files = [n for n in names if not n.startswith((".", "_")) and Path(n).suffix.lower() in EXTENSIONS]
         if files:
-            what = "a file that is" if len(files) == 1 else f"{len(files):,} files that are"
             self._notes.append(
-                f"{self.out} has {what} on no record of a run: {few_names(files)}; left alone, and affectcore compare"
-                " passes over"
+                f"{self.out} has files that no run on record wrote: {few_names(files)}; they stay, and affectcore"
+                " compare leaves them out"
             )
 
     def _tell_of_absent(self, absent: list[tuple[str, bool]]) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_no_part_takes_the_place_of_another_file(dumps: Path, tmp_path: Path) ->
     mine = (out / "a-00000.parquet").read_bytes()
     report = score(dumps, out, resume=True)
     assert (out / "a-00000.parquet").read_bytes() == mine
-    assert any("on no record of a run: a-00000.parquet" in note for note in report.notes)
+    assert any("no run on record wrote: a-00000.parquet; they stay" in note for note in report.notes)
     assert ids(out) == ALL
     # Where a part of an input goes that has its name already, there is no other place.
     lost = sorted(out.glob("a.jsonl-*.parquet"))[0]
@@ -515,6 +516,43 @@ def test_ctrl_c_promises_what_is_true(
     else:
         score(dumps, out)
     assert len(ids(out)) > 0
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+def test_a_finished_run_in_a_read_only_place(name: str) -> None:
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        dump, out = write(Path(folder, "dumps", "a.jsonl"), 100), Path(folder, "scores", name)
+        score(dump, out)
+        place = out if name == "out" else out.parent
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        place.chmod(0o555)
+        try:
+            if root:
+                os.seteuid(65534)  # permissions do not bind root
+            report = score(dump, out, resume=True)
+            assert [p.name for p in report.skipped] == ["a.jsonl"]
+            assert report.notes == [f"{out} cannot be written to, so no lock guards it"]
+            for options in ({"overwrite": True}, {"resume": True}):
+                other = dump if "overwrite" in options else write_as(root, dump, 200)
+                with pytest.raises(OutputError, match="no permission to write here"):
+                    score(other, out, **options)
+        finally:
+            if root:
+                os.seteuid(0)
+            place.chmod(0o755)
+        assert len(ids(out)) == 100
+
+
+def write_as(root: bool, path: Path, n: int) -> Path:
+    """Write a dump as the user who may."""
+    if root:
+        os.seteuid(0)
+    write(path, n)
+    if root:
+        os.seteuid(65534)
+    return path
 
 
 # -- at length: bench/kills.py and bench/fuzz_manifests.py -----------------------------------------------------------
