@@ -590,6 +590,7 @@ def _notes(source: Scores, table: pa.Table, key: str, paired: bool, chosen: bool
         yield f"{why}, so differences are not paired."
     if not paired and any(row["p_to_best"] is None and row["delta_to_best"] is not None for row in rows):
         yield "Without SciPy there are no p-values of differences that are not paired: pip install 'affectcore[stats]'."
+    yield from source.notes
     if source.mixed:
         yield f"The score files were made with different settings: {source.mixed}."
 

@@ -75,6 +75,12 @@ class OutputError(AffectcoreError):
     """An output that cannot be written: it exists, its folder is read-only, or the disk is full."""
 
 
+class Interrupted(AffectcoreError):  # noqa: N818
+    """Ctrl-C in a command; the message says what is kept and how to go on."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
 class BackendError(AffectcoreError):
     """A backend that was asked for by name cannot run; the message says why and what would."""
 

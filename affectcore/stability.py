@@ -853,7 +853,7 @@ def against(
         for (cells, (column,)), code in zip(found, (ids[:n_new], ids[n_new:]))
         for at in [np.flatnonzero(~_nameless(column))]
     )
-    notes: list[str] = []
+    notes = list(dict.fromkeys(note for source in sources for note in source.notes))
     pairs = _partners(new.models, old.models, by, notes)
     rows: list[list[Any]] = []
     n_pairs: dict[int, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -65,8 +66,13 @@ def _run(folder: Path) -> Path:
     from affectcore.warmup import load_kernels
 
     source, target = folder / "demo.jsonl", folder / "demo-scores.parquet"
+    text = dump().encode()
     try:
-        source.write_text(dump(), encoding="utf-8")
+        ours = source.is_file() and source.read_bytes() == text
+        for path in () if ours else (source, target):
+            if os.path.lexists(path):
+                raise OutputError(f"{path} exists and is not the demo's, so it is left alone; choose another folder")
+        source.write_bytes(text)
     except OSError as error:
         raise OutputError(f"{source}: cannot be written: {error.strerror}; choose another folder") from error
     console, scorer = err(), Scorer()

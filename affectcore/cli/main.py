@@ -25,6 +25,7 @@ from affectcore.errors import (
     EXIT_USAGE,
     AffectcoreError,
     InputError,
+    Interrupted,
     UsageError,
 )
 
@@ -92,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not end the command
         sys.stdout.reconfigure(errors="backslashreplace")
+    kept = ""
     try:
         with _logged(), notes(_note):
             code = typer.main.get_command(app)(args=arguments, prog_name="affectcore", standalone_mode=False)
@@ -99,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = code if isinstance(code, int) else EXIT_DONE
     except (typer.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
+    except Interrupted as stop:
+        code, kept = EXIT_INTERRUPTED, str(stop)
     except typer.Exit as stop:
         code = int(stop.exit_code)
     except SystemExit as stop:
@@ -112,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         code = _report(error, arguments)
     if code == EXIT_INTERRUPTED:  # raised, or turned into a code by typer already
-        resumable = _command(arguments) == "score"
-        _say("interrupted", "the same command with --resume goes on from the finished parts" if resumable else "")
+        _say("interrupted", kept)
     return code
 
 
@@ -134,7 +137,7 @@ def _logged() -> Iterator[None]:
 
 
 def _note(text: str) -> None:
-    sys.stderr.write(f"{_line(text)}\n")  # which is the progress line's console while there is one
+    sys.stderr.write(f"{escape.line(text)}\n")  # which is the progress line's console while there is one
 
 
 def _report(error: Exception, arguments: list[str]) -> int:

@@ -10,7 +10,7 @@ import typer
 from affectcore import escape
 from affectcore.cli.compiling import uncounted
 from affectcore.cli.console import err, give_memory_back, hint, model_column, progress, split_names
-from affectcore.errors import EXIT_PARTIAL, AffectcoreError, UsageError
+from affectcore.errors import EXIT_PARTIAL, AffectcoreError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,6 +174,15 @@ def score(
             "--resume", envvar="AFFECTCORE_RESUME", help="Go on with a run that was cut off.", show_default="off"
         ),
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            envvar="AFFECTCORE_VERIFY",
+            help="With --resume, go by checksums of parts and inputs (inputs: if the first run had it, too).",
+            show_default="off",
+        ),
+    ] = False,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -213,20 +222,24 @@ def score(
         exclude=exclude,
     )
     load_kernels(scorer)
-    with progress(console, quiet=quiet) as callback:
-        report = score_dataset(
-            inputs,
-            output,
-            scorer=scorer,
-            text=text,
-            keep=split_names(keep),
-            format=format,
-            conversation=conversation,
-            overwrite=overwrite,
-            resume=resume,
-            threads=threads,
-            progress=callback,
-        )
+    try:
+        with progress(console, quiet=quiet) as callback:
+            report = score_dataset(
+                inputs,
+                output,
+                scorer=scorer,
+                text=text,
+                keep=split_names(keep),
+                format=format,
+                conversation=conversation,
+                overwrite=overwrite,
+                resume=resume,
+                verify=verify,
+                threads=threads,
+                progress=callback,
+            )
+    except KeyboardInterrupt as stop:
+        raise Interrupted(str(stop)) from stop
     _finish(console, report, output, quiet, scorer)
     if report.errors:
         raise typer.Exit(EXIT_PARTIAL)
@@ -239,6 +252,8 @@ def _finish(console: Console, report: Report, output: Path, quiet: bool, scorer:
         console.print(f"not everything could be scored: {problems} listed in {listed}")
     if quiet:
         return
+    for note in report.notes:
+        console.print(f"note: {note}")
     size = report.n_bytes / 1e6
     rows = f"{report.n_rows:,} {'row' if report.n_rows == 1 else 'rows'}"
     digits = 1 if size >= 1 else 3

@@ -1,23 +1,61 @@
-"""The record of finished parts, by which a run that was cut off goes on."""
+"""The record of finished parts, by which a run that was cut off goes on.
+
+A manifest is a file of JSON lines. The first one has the settings of the run (``run``); the others say which inputs
+have which names (``input``), what an earlier run left that is to be removed or replaced (``old``), which parts are
+finished (``part``), and, beside an output file, that it is in its place (``placed``). The latest line on a thing
+counts. Each line ends with a checksum of itself, so one that was changed is told from one that was written.
+
+Names of outputs are on record before the files are there: what lies in the folder and is on no line is not ours.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import itertools
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from affectcore.errors import InputError, OutputError
-from affectcore.io.writers import writing
+from affectcore.io.files import write_whole, writing
+from affectcore.io.manifest_lines import (
+    FAILED,
+    GONE,
+    HERE,
+    INPUT,
+    OLD,
+    PART,
+    RUN,
+    VERSIONS,
+    WrongLineError,
+    check_fields,
+    check_of,
+    is_name,
+    line_of,
+    part_name,
+    shown,
+    split_part_name,
+)
 
-__all__ = ["Manifest", "Part", "config_hash", "fingerprint"]
+__all__ = [
+    "MANIFEST",
+    "DamagedManifest",
+    "Manifest",
+    "Part",
+    "checksum",
+    "config_hash",
+    "few_names",
+    "fingerprint",
+    "finished_parts",
+]
 
-_VERSION = 1
+MANIFEST = "_manifest.jsonl"
+"""Name of the manifest in an output folder."""
+
 _TOLD = 5  # differences of settings that are named
 
 
@@ -28,6 +66,25 @@ def fingerprint(path: Path) -> str:
     except OSError as exc:
         raise InputError(path, f"cannot open it: {exc.strerror}", "check the path and its permissions") from exc
     return f"{status.st_size}-{status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else "pipe"
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file's content, hexadecimal.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    found = hashlib.sha256()
+    block = memoryview(bytearray(1 << 20))
+    try:
+        with path.open("rb", buffering=0) as file:
+            while n := file.readinto(block):
+                found.update(block[:n])
+    except OSError as exc:
+        raise InputError(path, f"cannot read it: {exc.strerror}", "check the path and its permissions") from exc
+    return found.hexdigest()
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -44,7 +101,7 @@ class Part:
     input
         Path of the input.
     stem
-        Name of the input within the run; outputs begin with it.
+        Name of the input within the run; outputs begin with it. Empty for one output file of all inputs.
     fingerprint
         `fingerprint` of the input when it was read.
     part
@@ -69,6 +126,10 @@ class Part:
         `config_hash` of the run.
     problems
         What could not be scored, as dictionaries.
+    sha256
+        `checksum` of the output file; empty where it is not on record.
+    input_sha256
+        `checksum` of the input, where the run was asked to verify; else empty.
     """
 
     input: str
@@ -85,93 +146,230 @@ class Part:
     failed: bool
     config: str
     problems: list[dict[str, Any]] = field(default_factory=list)
+    sha256: str = ""
+    input_sha256: str = ""
+
+    def unchanged(self, folder: Path, *, verify: bool = False) -> bool:
+        """Tell whether the output file is in `folder` as it was written: by its size, or also by its checksum."""
+        path = folder / self.output
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        if not stat.S_ISREG(status.st_mode) or status.st_size != self.output_size:
+            return False
+        return not (verify and self.sha256) or checksum(path) == self.sha256
+
+
+class DamagedManifest(OutputError):  # noqa: N818
+    """A manifest that cannot be true.
+
+    Attributes
+    ----------
+    reason
+        What is wrong with it, without a full stop.
+    """
+
+    def __init__(self, path: Path, line: int | None, reason: str, remedy: str = "") -> None:
+        why = f"{reason}, so this is not a manifest as affectcore writes it"
+        self.reason = why if line is None else f"line {line}: {why}"
+        where = path if line is None else f"{path}, line {line}"
+        remedy = remedy or "pass --overwrite to score afresh, or write to another place"
+        super().__init__(f"{where}: {why}; {remedy}")
 
 
 class Manifest:
-    """A file of one JSON line for the settings of a run and one for each finished part.
+    """The manifest of an output folder, or of one output file.
 
-    A line cut short by a crash is dropped when the file is opened again.
+    A line cut short by a crash is dropped when the file is written to again.
 
     Parameters
     ----------
     path
         The file; it need not exist.
     output
-        What messages call the output that it is of; by default its folder.
+        The output file that it is of; by default it is of its folder.
+    lenient
+        Pass over lines that are damaged, instead of raising: for what is to be replaced.
+
+    Attributes
+    ----------
+    config
+        Settings of the run; None where there is no run on record.
+    parts
+        All parts on record, in the order of their lines.
+    states
+        For each stem its input and state, `HERE`, `FAILED` or `GONE`, as the latest line on it says.
+    old
+        Names of outputs of an earlier run, with size and checksum where they are known.
+    placed
+        Whether the output file is known to be in its place.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be read, or is not a manifest; the message names the line and what is wrong with it.
     """
 
-    def __init__(self, path: Path, output: Path | None = None) -> None:
+    def __init__(self, path: Path, output: Path | None = None, *, lenient: bool = False) -> None:
         self.path = path
         self.output = output or path.parent
         self.config: dict[str, Any] | None = None
         self.parts: list[Part] = []
+        self.states: dict[str, tuple[str, str]] = {}
+        self.old: dict[str, tuple[int, str]] = {}
+        self.placed = False
+        self._of_file = output is not None
+        self._version = VERSIONS[-1]
+        self._hash = ""
+        self._by_stem: dict[str, list[Part]] = {}
         self._handle: Any = None
         self._intact = 0
-        if path.exists():
-            with writing(path):
-                self._load(path.read_bytes())
+        self.exists = os.path.lexists(path)
+        if self.exists:
+            self._load(_read(path), lenient)
 
-    def _load(self, data: bytes) -> None:
-        for line in data.splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                break
+    # -- reading
+
+    def _load(self, data: bytes, lenient: bool) -> None:
+        *lines, cut = data.split(b"\n")
+        for number, line in enumerate(lines, start=1):
             try:
-                entry = json.loads(line)
-                kind = entry.pop("kind")
-                if kind == "run":
-                    self.config = entry["config"]
-                else:
-                    self.parts.append(Part(**entry))
-            except (ValueError, TypeError, KeyError, AttributeError) as exc:
-                raise OutputError(
-                    f"{self.path} is not a manifest of this version of affectcore; pass --overwrite to score afresh"
-                ) from exc
-            self._intact += len(line)
+                self._take(line, lenient)
+            except WrongLineError as exc:
+                if not lenient:
+                    raise DamagedManifest(self.path, number, str(exc)) from None
+        self._intact = len(data) - len(cut)
 
-    def open(self, config: Mapping[str, Any]) -> None:
-        """Begin to append; a new file gets `config` as its first line.
+    def _take(self, line: bytes, lenient: bool) -> None:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            raise WrongLineError("it is no JSON") from None
+        if not isinstance(entry, dict):
+            raise WrongLineError("it is no JSON object")
+        check = entry.pop("check", None)
+        if check is None and self._version > 1 and self.config is not None:
+            raise WrongLineError("it has no checksum (check)")
+        if check is not None and check != check_of(entry):
+            raise WrongLineError("it does not match its checksum (check)")
+        kind = entry.pop("kind", None)
+        if self.config is None and kind != "run" and not lenient:
+            raise WrongLineError("the settings of the run (kind: run) do not come first")
+        if kind == "run":
+            self._take_run(entry, check is not None)
+        elif kind == "part":
+            self._take_part(entry, lenient)
+        elif kind == "input":
+            check_fields(entry, INPUT)
+            self.states[entry["stem"]] = entry["input"], entry["state"]
+        elif kind == "old":
+            check_fields(entry, OLD)
+            if split_part_name(entry["output"]) is None and not self._of_file:
+                raise WrongLineError(f"output is {shown(entry['output'])}, which is no part's name")
+            self.old[entry["output"]] = entry["output_size"], entry["sha256"]
+        elif kind == "placed":
+            check_fields(entry, {})
+            self.placed = True
+        else:
+            raise WrongLineError(f"its kind is {shown(kind)}, which is none of run, input, old, part and placed")
 
-        Raises
-        ------
-        OutputError
-            The file cannot be written, or another run is writing to it.
+    def _take_run(self, entry: dict[str, Any], checked: bool) -> None:
+        check_fields(entry, RUN)
+        if entry["version"] > 1 and not checked:
+            raise WrongLineError("it has no checksum (check)")
+        if self.config is not None and self.config != entry["config"]:
+            raise WrongLineError("config differs from that of the first line")
+        self._version = entry["version"]
+        try:
+            self.config, self._hash = entry["config"], config_hash(entry["config"])
+        except RecursionError:
+            raise WrongLineError("config is nested too deep") from None
+
+    def _take_part(self, entry: dict[str, Any], lenient: bool) -> None:
+        check_fields(entry, PART)
+        wanted = part_name(entry["stem"], entry["part"])
+        if self._of_file:
+            if entry["stem"] or entry["part"]:
+                raise WrongLineError("stem and part are those of a folder")
+        elif entry["output"] != wanted or not is_name(entry["stem"]):
+            raise WrongLineError(f"output is {shown(entry['output'])}, but that part is called {shown(wanted)}")
+        if entry["config"] != self._hash and not lenient:
+            raise WrongLineError("config is the hash of other settings")
+        self._remember(Part(**entry))
+
+    def _remember(self, part: Part) -> None:
+        self.parts.append(part)
+        self._by_stem.setdefault(part.stem, []).append(part)
+
+    # -- writing
+
+    def begin(self, config: Mapping[str, Any], old: Mapping[str, tuple[int, str]], parts: Iterable[Part] = ()) -> None:
+        """Write a new manifest in the place of any other, whole or not at all.
+
+        Parameters
+        ----------
+        config
+            Settings of the run.
+        old
+            Names of outputs of an earlier run, which may still be there, with sizes and checksums (0 and empty where
+            they are not known).
+        parts
+            Parts to record at once, before their files are in their place.
         """
+        self.close()
+        self.config, self._hash, self._version = dict(config), config_hash(config), VERSIONS[-1]
+        self.parts, self._by_stem, self.states, self.placed = [], {}, {}, False
+        self.old = dict(old)
+        lines = [line_of({"kind": "run", "version": self._version, "config": self.config})]
+        for name, (size, sha256) in self.old.items():
+            lines.append(line_of({"kind": "old", "output": name, "output_size": size, "sha256": sha256}))
+        for part in parts:
+            self._remember(part)
+            lines.append(line_of({"kind": "part", **asdict(part)}))
+        content = b"".join(lines)
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = self.path.open("ab")
-        self._lock()
-        with writing(self.path):
-            if self._handle.tell() != self._intact:
-                self._handle.truncate(self._intact)
-        if self.config is None:
-            self.config = dict(config)
-            self._append({"kind": "run", "version": _VERSION, "config": self.config})
+        write_whole(self.path, content)
+        self.exists, self._intact = True, len(content)
 
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            self.close()
-            raise OutputError(
-                f"another run is writing to {self.output}; wait for it, or write to another place"
-            ) from exc
-        except OSError:  # a file system without locks
-            return
+    def set_states(self, states: Mapping[str, tuple[str, str]]) -> None:
+        """Record inputs and states of stems, where they are not on record already, and wait until they are on disk."""
+        new = {stem: state for stem, state in states.items() if self.states.get(stem) != state}
+        self.states.update(new)
+        lines = [line_of({"kind": "input", "stem": stem, "input": i, "state": s}) for stem, (i, s) in new.items()]
+        if lines:
+            self._append(b"".join(lines))
 
     def add(self, part: Part) -> None:
         """Append a finished part and wait until it is on the disk."""
-        self.parts.append(part)
-        self._append({"kind": "part", **asdict(part)})
+        self._append(line_of({"kind": "part", **asdict(part)}))
+        self._remember(part)
 
-    def _append(self, entry: Mapping[str, Any]) -> None:
+    def place(self) -> None:
+        """Record that the output file is in its place."""
+        self._append(line_of({"kind": "placed"}))
+        self.placed = True
+
+    def _append(self, data: bytes) -> None:
         with writing(self.path):
-            self._handle.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            if self._handle is None:
+                flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+                self._handle = os.fdopen(os.open(self.path, flags), "ab")
+                if os.fstat(self._handle.fileno()).st_size != self._intact:
+                    self._handle.truncate(self._intact)
+            self._handle.write(data)
             self._handle.flush()
             os.fsync(self._handle.fileno())
+            self._intact += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    # -- asking
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise OutputError where the manifest is of other settings; the message says which differ."""
@@ -191,28 +389,114 @@ class Manifest:
             " Use the same settings, pass --overwrite to score afresh, or write to another place"
         )
 
-    def finished(self, stem: str, mark: str, folder: Path) -> list[Part]:
-        """Return the parts of an input that need not be done again: unchanged input, whole output, in order from 0."""
-        latest = {p.part: p for p in self.parts if p.stem == stem}
+    def of(self, stem: str) -> list[Part]:
+        """Return the parts on record of one input, in the order of their lines."""
+        return self._by_stem.get(stem, [])
+
+    def stems(self) -> dict[str, str]:
+        """Return the stems on record and the inputs that they are of, by their latest lines."""
+        return {**{p.stem: p.input for p in self.parts}, **{stem: i for stem, (i, _) in self.states.items()}}
+
+    def finished(self, stem: str, mark: str, folder: Path, *, verify: bool = False, sha256: str = "") -> list[Part]:
+        """Return the parts of an input that need not be done again: unchanged input, whole output, in order from 0.
+
+        Parameters
+        ----------
+        stem, mark
+            Of the input: its stem and `fingerprint`.
+        folder
+            Where the outputs are.
+        verify, sha256
+            Compare checksums of outputs too, and `sha256`, the input's, where one is on record.
+        """
         done: list[Part] = []
-        row = 0
-        while (part := latest.get(len(done))) is not None:
-            size = -1
-            with contextlib.suppress(OSError):
-                size = (folder / part.output).stat().st_size
-            if part.fingerprint != mark or part.failed or part.first_row != row or size != part.output_size:
+        for part in _sequence(self.of(stem), mark)[0]:
+            if part.failed or (sha256 and part.input_sha256 and part.input_sha256 != sha256):
+                break
+            if not part.unchanged(folder, verify=verify):
                 break
             done.append(part)
-            row += part.rows
-            if part.last:
-                break
         return done
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+
+def finished_parts(folder: Path) -> tuple[list[Path], set[str], list[str]]:
+    """Return which score files in an output folder count.
+
+    What counts are the parts of inputs that a run read to their end, or to a fault that is on record: not those of
+    inputs that are unfinished, or were gone when the last run looked.
+
+    Returns
+    -------
+    list of Path, set of str, list of str
+        The files that count; what does not, as sentences; and the names of the files that these are about, between.
+
+    Raises
+    ------
+    InputError
+        The manifest is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = Manifest(path)
+    except DamagedManifest as exc:
+        raise InputError(path, exc.reason, "score again with --overwrite, or name the score files one by one") from exc
+    counted: list[Path] = []
+    unfinished, gone, faulty, changed, left_out = [], [], [], [], []
+    for stem, source in manifest.stems().items():
+        state = manifest.states.get(stem, ("", HERE))[1]
+        parts, whole = _sequence(manifest.of(stem))
+        if state == FAILED:
+            parts = list(itertools.takewhile(lambda part: part.unchanged(folder), parts))
+        left_out.append(stem)
+        if state == GONE:
+            gone.append(source)
+        elif not whole and state != FAILED:
+            unfinished.append(source)
+        elif not all(part.unchanged(folder) for part in parts):
+            changed.append(source)
+        else:
+            left_out.pop()
+            counted += [folder / part.output for part in parts]
+            if state == FAILED or parts[-1].failed:
+                faulty.append(source)
+    notes = []
+    if unfinished:
+        how = "the same affectcore score with --resume finishes them"
+        notes.append(f"Left out of {folder}: scores of unfinished inputs, {few_names(unfinished)}; {how}.")
+    if gone:
+        notes.append(f"Left out of {folder}: scores of inputs that are no longer there, {few_names(gone)}.")
+    if changed:
+        how = "affectcore score with --resume makes them again"
+        notes.append(f"Left out of {folder}: scores with a part missing or changed, of {few_names(changed)}; {how}.")
+    if faulty:
+        notes.append(f"{folder} has only a part of what could not be read (see _errors.jsonl): {few_names(faulty)}.")
+    told_of = {part.output for stem in left_out for part in manifest.of(stem)}
+    return sorted(counted), told_of, notes
+
+
+def _sequence(parts: list[Part], mark: str | None = None) -> tuple[list[Part], bool]:
+    """Return the latest parts of one state of an input in order, and whether they reach its end."""
+    latest = {p.part: p for p in parts}
+    found: list[Part] = []
+    row = 0
+    while (part := latest.get(len(found))) is not None:
+        mark = part.fingerprint if mark is None else mark
+        if part.first_row != row or part.fingerprint != mark:
+            break
+        row += part.rows
+        after = latest.get(len(found) + 1)
+        if after is not None and after.fingerprint == mark and (part.last or after.first_row != row):
+            break  # one of the two lines is not true
+        found.append(part)
+        if part.last:
+            return found, True
+    return found, False
+
+
+def few_names(names: list[str]) -> str:
+    """Return the first names of some files, sorted, and the number of the others."""
+    shown = [Path(name).name or name for name in sorted(names)]
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3:,} more" if len(shown) > 3 else "")
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -223,3 +507,17 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def _read(path: Path) -> bytes:
+    elsewhere = "remove it, or write to another place"
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise DamagedManifest(path, None, "it is no regular file", elsewhere)
+        with os.fdopen(handle, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        reason = "it is a link" if path.is_symlink() else f"it cannot be read ({exc.strerror})"
+        raise DamagedManifest(path, None, reason, elsewhere) from exc

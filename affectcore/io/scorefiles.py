@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from affectcore import escape
 from affectcore.errors import AffectcoreError, InputError, UsageError, suggest
 from affectcore.io.formats.base import valid_strings
+from affectcore.io.manifest import MANIFEST, few_names, finished_parts
 
 __all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
 
@@ -145,6 +146,7 @@ class Scores:
     settings: dict[str, Any] = field(default_factory=dict)  # what the first file was scored with, where it says so
     lacking: dict[str, str] = field(default_factory=dict)  # column -> first file without it
     twice: dict[str, str] = field(default_factory=dict)  # column -> file that has two of that name
+    notes: tuple[str, ...] = ()  # what was left out of folders, as sentences
 
     def require(self, names: Sequence[str], what: str) -> None:
         """Raise UsageError if a column is missing, naming those there are."""
@@ -210,6 +212,9 @@ class Scores:
 def open_scores(scores: Any) -> Scores:
     """Open paths, folders, glob patterns, or a table with the Arrow interface.
 
+    Of a folder that a run wrote, those parts are read that its manifest says are finished, and `Scores.notes` says what
+    was left out. Files that are named, or that a pattern matches, are read as they are.
+
     Raises
     ------
     UsageError
@@ -243,7 +248,7 @@ def open_scores(scores: Any) -> Scores:
 
 
 def _open_files(given: Sequence[str | Path]) -> Scores:
-    files = _find(given)
+    files, notes = _find(given)
     types: dict[str, pa.DataType] = {}
     columns_of: list[set[str]] = []
     twice: dict[str, str] = {}
@@ -270,7 +275,8 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
 
     label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
     made = _settings(settings)
-    return Scores(label, types, batches, ", ".join(mixed), lacking=lacking, settings=made, twice=twice)
+    mixture = ", ".join(mixed)
+    return Scores(label, types, batches, mixture, lacking=lacking, settings=made, twice=twice, notes=notes)
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
@@ -306,9 +312,10 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def _find(given: Sequence[str | Path]) -> list[Path]:
-    """Return the score files that paths, folders and glob patterns stand for, each once."""
+def _find(given: Sequence[str | Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the score files that paths, folders and glob patterns stand for, each once, and what was left out."""
     files: dict[Path, None] = {}
+    notes: dict[str, None] = {}
     for item in given:
         if not str(item):  # as a path it would be the current folder
             raise UsageError("the name of a score file is empty")
@@ -327,20 +334,44 @@ def _find(given: Sequence[str | Path]) -> list[Path]:
             found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
             if not found:
                 raise InputError(path, "there is no such file or folder", "check the path")
-        inside = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
-        kept = [f for f in inside if f.is_file() and _is_score_file(f, path if path.is_dir() else None)]
+        kept, left_out = [], []
+        for p in found:
+            inside, told = _inside(p) if p.is_dir() else ([p] if p.is_file() and _is_score_file(p.name) else [], [])
+            kept += inside
+            left_out += told
         if not kept:
+            if left_out:
+                raise InputError(path, "nothing in it is finished", " ".join(left_out))
             raise InputError(path, "no score files in it", f"score files end in {', '.join(_FORMATS)}")
         files.update(dict.fromkeys(kept))
+        notes.update(dict.fromkeys(left_out))
     if not files:
         raise UsageError("no score files were given")
-    return list(files)
+    return list(files), tuple(notes)
 
 
-def _is_score_file(path: Path, folder: Path | None) -> bool:
-    parts = path.relative_to(folder).parts if folder else (path.name,)
-    hidden = any(part.startswith((".", "_")) for part in parts)
-    return not hidden and path.suffix.lower() in _FORMATS and not path.name.endswith(".errors.jsonl")
+def _inside(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the score files in a folder and in those in it, sorted, and what is left out of those with a manifest."""
+    there = [f for f in sorted(folder.rglob("*")) if not _hidden(f.parent.relative_to(folder).parts) and f.is_file()]
+    files = {f for f in there if _is_score_file(f.name)}
+    notes: list[str] = []
+    for manifest in [f for f in there if f.name == MANIFEST]:
+        counted, told_of, told = finished_parts(manifest.parent)
+        others = {f for f in files if f.parent == manifest.parent} - {*counted}
+        files = (files - others) | {*counted}
+        unknown = [f.name for f in others if f.name not in told_of]
+        if unknown:
+            told.append(f"Left out of {manifest.parent}: files that its manifest does not count, {few_names(unknown)}.")
+        notes += told
+    return sorted(files), notes
+
+
+def _is_score_file(name: str) -> bool:
+    return not _hidden([name]) and Path(name).suffix.lower() in _FORMATS and not name.endswith(".errors.jsonl")
+
+
+def _hidden(parts: Iterable[str]) -> bool:
+    return any(part.startswith((".", "_")) for part in parts)
 
 
 def _guard(path: Path, action: Callable[[], Any]) -> Any:

@@ -7,12 +7,10 @@ it is complete and on the disk, so a reader never sees half a file and an older 
 from __future__ import annotations
 
 import contextlib
-import errno
+import hashlib
 import json
 import os
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,9 +21,10 @@ import pyarrow.compute as pc
 from affectcore import escape
 from affectcore.errors import OutputError, UsageError
 from affectcore.io import rare_types
+from affectcore.io.files import create, sync, writing
 from affectcore.io.formats.base import plain
 
-__all__ = ["EXTENSIONS", "Writer", "check_types", "is_file_output", "open_writer", "remove_leftovers", "writing"]
+__all__ = ["EXTENSIONS", "Writer", "appeared", "check_types", "is_file_output", "open_writer"]
 
 EXTENSIONS = {
     ".parquet": "parquet",
@@ -38,7 +37,6 @@ _OTHER_FILES = (".pq", ".csv", ".tsv", ".json", ".ndjson", ".txt", ".gz", ".zst"
 
 _GROUP_ROWS = 1 << 16
 _GROUP_BYTES = 32 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_file_output(path: str | Path) -> bool:
@@ -154,34 +152,13 @@ def open_writer(path: str | Path, schema: pa.Schema, *, overwrite: bool = False)
     return kinds[EXTENSIONS[path.suffix.lower()]](Path(os.path.realpath(path)), schema, overwrite)
 
 
-def remove_leftovers(folder: Path, pattern: str = r".*") -> None:
-    """Remove temporary files that a killed run left in a folder, of outputs whose names match `pattern`."""
-    temporary = re.compile(rf"\.({pattern})\.\d+\.tmp")
-    if folder.is_dir():
-        for entry in list(folder.iterdir()):
-            if temporary.fullmatch(entry.name):
-                with writing(entry):
-                    entry.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Turn the system's errors about `path` into an OutputError that says what to do."""
+def _writing(path: Path) -> Iterator[None]:
+    """Turn errors of writing values into an OutputError, too: some formats lack values of a type that they have."""
     try:
-        yield
-    except OSError as exc:
-        if exc.errno in _FULL:
-            reason = "the disk is full, or a size limit is reached; free some space, or write elsewhere"
-        elif exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "no permission to write here; write to another folder"
-        elif exc.errno in (errno.ENOTDIR, errno.EEXIST):
-            reason = "a part of this path is a file, not a folder; write to another folder"
-        elif exc.errno == errno.ENOENT:
-            reason = "this folder cannot be written to; write to another folder"
-        else:
-            reason = (exc.strerror or str(exc)).splitlines()[0]
-        raise OutputError(f"cannot write {path}: {reason}") from exc
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as exc:  # a value that the format has not
+        with writing(path):
+            yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as exc:
         reason = str(exc).splitlines()[0]
         raise OutputError(
             f"cannot write {path}: {reason}; leave the column out with --keep, or write another format"
@@ -197,6 +174,8 @@ class Writer(ABC):
         The file.
     rows
         Rows written so far.
+    size, sha256
+        Bytes of the whole file and their checksum, hexadecimal, once it is sealed.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, overwrite: bool = False) -> None:
@@ -204,7 +183,7 @@ class Writer(ABC):
         self.schema = schema
         self._overwrite = overwrite
         self.rows = 0
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary: Path | None = None
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = self._pending_bytes = 0
 
@@ -222,9 +201,11 @@ class Writer(ABC):
     def begin(self) -> Writer:
         """Create the temporary file; end with `commit` or `discard`, or use the writer in a ``with`` block."""
         try:
-            with writing(self.path):
+            with _writing(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._sink = pa.OSFile(str(self._temporary), "wb")
+                handle, self._temporary = create(self.path)
+                self._file = _Sink(handle)
+                self._sink = pa.PythonFile(self._file, mode="w")
                 self._begin()
         except BaseException:
             self.discard()
@@ -257,46 +238,67 @@ class Writer(ABC):
         rest = table.slice(rows)
         self._pending = rest.to_batches() if rest.num_rows else []
         self._pending_rows, self._pending_bytes = rest.num_rows, rest.nbytes
-        with writing(self.path):
+        with _writing(self.path):
             self._group(table.slice(0, rows))
 
     def commit(self) -> None:
         """Complete the file and move it to its place."""
+        self.seal()
+        self.place()
+
+    def seal(self) -> None:
+        """Complete the file, under its temporary name still; what it holds is on the disk then."""
         try:
             self._flush(self._pending_rows)
-            with writing(self.path):
+            with _writing(self.path):
                 self._end()
                 self._sink.close()
-                _sync(self._temporary)
-                if self._overwrite:
-                    self._temporary.replace(self.path)
-                else:
-                    self._claim()
-                _sync(self.path.parent)
+                self._file.close()
+                assert self._temporary is not None
+                sync(self._temporary)
+            self.size, self.sha256 = self._file.size, self._file.sha256
         except BaseException:
             self.discard()
             raise
 
-    def _claim(self) -> None:
-        """Move the file to its place unless another run has put one there meanwhile."""
+    def place(self) -> None:
+        """Move the sealed file to its place."""
         try:
-            os.link(self._temporary, self.path)
+            assert self._temporary is not None
+            with _writing(self.path):
+                if self._overwrite:
+                    self._temporary.replace(self.path)
+                else:
+                    self._claim(self._temporary)
+                sync(self.path.parent)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _claim(self, temporary: Path) -> None:
+        """Move the file to its place unless something has been put there meanwhile."""
+        try:
+            os.link(temporary, self.path)
         except FileExistsError:
-            raise OutputError(
-                f"{self.path} was written by another run meanwhile; pass --overwrite to replace it"
-            ) from None
+            raise appeared(self.path) from None
         except OSError:  # a file system without hard links
-            self._temporary.replace(self.path)
+            if os.path.lexists(self.path):
+                raise appeared(self.path) from None
+            temporary.replace(self.path)
         else:
-            self._temporary.unlink()
+            temporary.unlink()
 
     def discard(self) -> None:
         """Remove the temporary file; the place of the file is left as it was."""
         self._pending = []
+        if self._temporary is None:
+            return
         with contextlib.suppress(Exception):
             self._abandon()
         with contextlib.suppress(Exception):
             self._sink.close()
+        with contextlib.suppress(Exception):
+            self._file.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
@@ -312,6 +314,56 @@ class Writer(ABC):
     @abstractmethod
     def _abandon(self) -> None:
         """Let go of the file without completing it."""
+
+
+def appeared(path: Path) -> OutputError:
+    """Return the error for a file that is in an output's place and was not there before."""
+    return OutputError(
+        f"{path} was put there by somebody else meanwhile; move it away, or pass --overwrite to replace it"
+    )
+
+
+class _Sink:
+    """A file that Arrow writes to, and the checksum of what it wrote."""
+
+    mode = "wb"
+
+    def __init__(self, handle: int) -> None:
+        self._file = os.fdopen(handle, "wb", buffering=1 << 16)
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def write(self, data: Any) -> int:
+        n = self._file.write(data)
+        self._hash.update(data)
+        self.size += n
+        return n
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
 
 
 class _ParquetWriter(Writer):
@@ -440,17 +492,3 @@ def _quoted(texts: pa.Array) -> pa.Array:
         )
     quote = pa.scalar('"', texts.type)
     return pc.binary_join_element_wise(quote, texts, quote, pa.scalar("", texts.type))
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        if path.is_dir():  # not every system opens folders
-            return
-        raise
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from affectcore import escape
 from affectcore.errors import OutputError, UsageError
+from affectcore.io.files import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -647,10 +648,7 @@ def save(chart: Any, path: str | Path, *, scale: float = 3.0) -> Path:
         content = convert.vegalite_to_png(spec, vl_version=version, scale=scale, allowed_base_urls=[])
     else:
         raise UsageError(f"cannot write a figure to {path}: give a name that ends in .svg or .png")
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}: choose another place for the figure") from error
+    write_whole(path, content)
     return path
 
 

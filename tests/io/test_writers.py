@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import affectcore
 from affectcore.errors import OutputError, UsageError
-from affectcore.io.writers import is_file_output, json_texts, open_writer, remove_leftovers
+from affectcore.io.files import remove_leftovers
+from affectcore.io.writers import is_file_output, json_texts, open_writer
 
 SCHEMA = pa.schema(
     [("id", pa.int64()), ("model", pa.string()), ("score", pa.float32())], metadata={"affectcore": '{"a":1}'}

@@ -249,13 +249,13 @@ def test_parts_and_resume(tmp_path: Path, name: str) -> None:
     assert rows == wanted(data, unit="conversation")
     assert len(report.outputs) > 3
     lines = (out / "_manifest.jsonl").read_text().splitlines()
-    for cut in (2, 3, len(lines) - 1):
+    for cut in (3, 4, len(lines) - 1):  # behind the settings and the name of the input
         (out / "_manifest.jsonl").write_text("\n".join(lines[:cut]) + "\n")
         for line in lines[cut:]:
             (out / json.loads(line)["output"]).unlink(missing_ok=True)
         again, report = score(path, out, resume=True, **options)
         assert again == rows
-        assert report.n_rows == len(data) - sum(json.loads(line)["rows"] for line in lines[1:cut])
+        assert report.n_rows == len(data) - sum(json.loads(line)["rows"] for line in lines[2:cut])
         lines = (out / "_manifest.jsonl").read_text().splitlines()
     with pytest.raises(ac.OutputError, match="parts"):
         score(path, out, resume=True, **options, parts="whole")

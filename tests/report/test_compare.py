@@ -132,7 +132,7 @@ def test_folders_patterns_and_several_files(tmp_path: Path) -> None:
     for m in range(4):
         part = table.slice(m * 40, 40)
         pq.write_table(part, tmp_path / ("deep" if m else ".") / f"m{m}.parquet")
-    (tmp_path / "_manifest.jsonl").write_text("{}\n")
+    (tmp_path / "_list.jsonl").write_text("{}\n")
     (tmp_path / "deep" / ".hidden.parquet").write_text("not a table")
     (tmp_path / "m0.parquet.errors.jsonl").write_text("{}\n")
     (tmp_path / "notes.txt").write_text("not scores")
