@@ -8,10 +8,10 @@ network names the model whose features its heads use (`base`), by name and conte
 from __future__ import annotations
 
 import abc
-import copy
 import difflib
 import hashlib
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -29,6 +29,8 @@ from affectcore.models import affect, safetensors, schema
 from affectcore.models.affect import FORMAT, NETWORKS
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from affectcore.kernels.segments import Segments
 
 EMBEDDED = Path(__file__).with_name("embedded")
@@ -129,6 +131,11 @@ class Model(abc.ABC):
     source: str = ""
     """What `load` finds it by on this machine, where that is not its name: the path of its directory."""
 
+    loaded_from: tuple[str, str] | None = None
+    """What `load` finds it by, and the content hash of what was found."""
+    reheaded: bool = False
+    """Whether it has other heads than what was loaded."""
+
     distress: Distress | None = None
     """How distress is computed; None where it is not."""
     counts: tuple[str, ...] = ("n_segments", "n_tokens", "n_excluded_bytes")
@@ -150,11 +157,25 @@ class Model(abc.ABC):
         """Return what else its scores depend on, for provenance."""
         return {}
 
-    def excluding(self, kinds: Sequence[str]) -> Model:
+    def excluding(self, kinds: Sequence[str]) -> Self:
         """Return this model with other kinds of segments without tone; the network is shared."""
-        other = copy.copy(self)
-        other.exclude = tuple(kinds)
+        return self._copy(exclude=tuple(kinds))
+
+    def _copy(self, **changes: Any) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changes)
         return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it is found by, its settings, and the heads that were put on it; files are read again."""
+        if self.loaded_from is None:
+            raise pickle.PicklingError(f"model {self.name} was not loaded from a directory, so there is none to name")
+        heads = (self.heads, self.name, self.content_hash) if self.reheaded else None
+        return _again, (*self.loaded_from, heads, self._changes())
+
+    def _changes(self) -> dict[str, Any]:
+        """Return what makes this model again of the one that was loaded: names of methods and their arguments."""
+        return {} if self.exclude == Model.exclude else {"excluding": (self.exclude,)}
 
     def toned(self, found: Segments, unit: str, backend: str) -> tuple[Segments, np.ndarray]:
         """Return segments with kind TEXT for all that is not excluded, and the bytes excluded.
@@ -279,6 +300,7 @@ def _load_checkpoint(directory: Path, name: str, state: Any) -> Model:
     called = name or checkpoint.called(directory)
     model = Encoder(parts, checkpoint.as_heads(parts, called), called, content_hash(directory))
     model.source = "" if name else str(directory)
+    model.loaded_from = model.source or name, model.content_hash
     return model
 
 
@@ -286,7 +308,32 @@ def _load_checkpoint(directory: Path, name: str, state: Any) -> Model:
 def _load(directory: Path, state: Any) -> Model:
     model = _read(directory)
     model.source = "" if directory.parent == EMBEDDED else str(directory)
+    model.loaded_from = model.source or model.name, model.content_hash
+    model.reheaded = False
     return model
+
+
+def _again(
+    source: str, content_hash: str, heads: tuple[Sequence[Head], str, str] | None, changes: Mapping[str, Any]
+) -> Model:
+    """Return a model that was pickled."""
+    model = load(source)
+    check_same(source, content_hash, model)
+    model = model if heads is None else model.with_heads(*heads)
+    for name, arguments in changes.items():
+        model = getattr(model, name)(*arguments)
+    return model
+
+
+def check_same(source: str, content_hash: str, model: Model) -> None:
+    """Raise `InputError` if another model was loaded than was pickled."""
+    if model.content_hash != content_hash:
+        raise InputError(
+            source,
+            f"the model that was pickled has the content hash {content_hash}, and the one that is here now "
+            f"{model.content_hash}",
+            "put the same model there, or pickle anew",
+        )
 
 
 def _read(directory: Path) -> Model:

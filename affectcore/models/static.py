@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 from affectcore.arrow import blocks, ragged
 from affectcore.errors import InputError
 from affectcore.kernels import activations, bag, dispatch, segments, wordpiece
+from affectcore.locks import loading
 from affectcore.models import affect, base, schema
 from affectcore.models.base import PASSAGE_BYTES, Head, Model, Scored, weights
 from affectcore.models.tokenizer import build, read_own
@@ -41,8 +41,6 @@ class Static(Model):
         What its `model.safetensors` holds.
     heads
         Its heads.
-    vocabulary
-        What its `tokenizer.json` says, where all that was read and checked before.
 
     Raises
     ------
@@ -51,12 +49,7 @@ class Static(Model):
     """
 
     def __init__(
-        self,
-        directory: Path,
-        record: dict[str, Any],
-        arrays: dict[str, np.ndarray],
-        heads: tuple[Head, ...],
-        vocabulary: dict[str, Any] | None = None,
+        self, directory: Path, record: dict[str, Any], arrays: dict[str, np.ndarray], heads: tuple[Head, ...]
     ) -> None:
         self.directory = directory
         self.name = directory.name
@@ -64,14 +57,13 @@ class Static(Model):
         self.content_hash = base.content_hash(directory)
         self.record = record
         self._arrays = arrays
-        self._vocabulary = _checked(directory, record, arrays, heads) if vocabulary is None else vocabulary
-        self._loading = Lock()
+        self._vocabulary = _checked(directory, record, arrays, heads)
         self._tables = lru_cache(maxsize=4)(self._load_tables)
 
     def with_heads(self, heads: Sequence[Head], name: str, content_hash: str) -> Static:
         """Return this model with other heads; the network is shared."""
-        other = Static(self.directory, self.record, self._arrays, tuple(heads), self._vocabulary)
-        other.name, other.content_hash, other.distress = name, content_hash, self.distress
+        other = self._copy(heads=tuple(heads), name=name, content_hash=content_hash, reheaded=True)
+        other._tables = lru_cache(maxsize=4)(other._load_tables)
         return other
 
     @property
@@ -99,7 +91,7 @@ class Static(Model):
 
     def tables(self, backend: str) -> Tables:
         """Load the network once per backend."""
-        with self._loading:
+        with loading:
             return self._tables(backend)
 
     def score(

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from affectcore.errors import InputError
 from affectcore.kernels import dispatch, wordpiece
+from affectcore.locks import loading
 from affectcore.models.schema import (
     AGAIN,
     Each,
@@ -452,14 +452,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _kernels(table: wordpiece.WordPiece) -> Encode:
-    lock = Lock()
-
     @lru_cache(maxsize=4)
     def placed(backend: str) -> Any:
         return dispatch.place(table, backend)
 
     def encode(values: np.ndarray, offsets: np.ndarray, backend: str, trim: bool) -> tuple[np.ndarray, np.ndarray]:
-        with lock:
+        with loading:
             there = placed(backend)
         values, offsets = dispatch.place((values, offsets), backend)
         stream = wordpiece.wordpiece(values, offsets, there, special=False, backend=backend)

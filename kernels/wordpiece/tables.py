@@ -251,7 +251,7 @@ def build_wordpiece(tokenizer: Mapping[str, Any]) -> WordPiece:
     kind = model.get("type", "WordPiece" if "max_input_chars_per_word" in model else "of no type")
     if kind != "WordPiece":
         raise ValueError(f"tokenizer model {kind} is not supported: it must be WordPiece")
-    vocab = {str(key): int(number) for key, number in model["vocab"].items()}
+    vocab: Mapping[str, int] = model["vocab"]
     unknown = model.get("unk_token", "[UNK]")
     if unknown not in vocab:
         raise ValueError(f"the vocabulary lacks the tokenizer's unk_token {unknown!r}")
