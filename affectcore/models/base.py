@@ -416,7 +416,13 @@ def read_heads(directory: Path, record: Mapping[str, Any], arrays: Mapping[str, 
     odd = sorted(name for name in arrays if name not in names and ("base" in record or name.startswith("heads.")))
     if odd:
         raise InputError(path, f"array {odd[0]} belongs to no head of affect.json", "copy both files again")
-    return tuple(_head(entry, affect.parts(path, arrays, entry)) for entry in record["heads"])
+    heads = tuple(_head(entry, affect.parts(path, arrays, entry)) for entry in record["heads"])
+    for head in heads[1:]:
+        if len(head.weight) != len(heads[0].weight):
+            name, first = f"heads.{head.name}.weight", f"heads.{heads[0].name}.weight"
+            reason = f"array {name} has {len(head.weight)} rows, and {first} {len(heads[0].weight)}"
+            raise InputError(path, reason, schema.AGAIN)
+    return heads
 
 
 def content_hash(directory: Path) -> str:
@@ -425,11 +431,15 @@ def content_hash(directory: Path) -> str:
     names = {"affect.json", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json"}
     names |= {"merges.txt", "model.safetensors.index.json", *(p.name for p in directory.glob("*.safetensors"))}
     for name in sorted(names):
-        if (directory / name).exists():
+        path = directory / name
+        if path.is_file():
             digest.update(name.encode() + b"\0")
-            with (directory / name).open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
+            try:
+                with path.open("rb") as file:
+                    while block := file.read(1 << 22):
+                        digest.update(block)
+            except OSError as error:
+                raise InputError(path, f"it cannot be read: {error.strerror}", "check its permissions") from None
     return digest.hexdigest()[:16]
 
 

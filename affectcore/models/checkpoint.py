@@ -408,6 +408,7 @@ class _Config:
 
 _TYPES: dict[type, Rule] = {bool: Flag(), int: Whole(), float: Number(), str: Text()}
 _MOST_POSITIONS = 1 << 20
+_THETA = Number(1, 1e9)
 _CONFIG = Record(
     {},
     {
@@ -418,8 +419,8 @@ _CONFIG = Record(
         "pos_att_type": Maybe(Either((Text(), Each(Text())))),
         "layer_types": Maybe(Each(Text())),
         "rope_parameters": Maybe(Record(more=True)),
-        "local_rope_theta": Maybe(Number(1e-6)),
-        "global_rope_theta": Number(1e-6),
+        "local_rope_theta": Maybe(_THETA),
+        "global_rope_theta": _THETA,
         "pad_token_id": Maybe(Whole()),
         "tokenizer_class": Maybe(Text()),
     },
@@ -808,7 +809,7 @@ def _theta(config: _Config) -> dict[str, float]:
     parameters = config.values.get("rope_parameters") or {}
     for kind in theta:
         entry = parameters.get(kind) or {}
-        rule = Record({}, {"rope_theta": Number(1e-6)}, more=True)
+        rule = Record({}, {"rope_theta": _THETA}, more=True)
         schema.check(config.path, entry, rule, "rope_parameters", kind)
         if entry.get("rope_type", "default") != "default":
             config.refuse("rope_parameters", "scaled rotary positions are not run", _OTHER)
@@ -894,7 +895,7 @@ def _bare(config: _Config, source: _Source, head: Head | Callable[[int], Head], 
     return replace(network, head=made)
 
 
-_MULTIPLES = (1, 8, 64, 128, 256, 512)
+_MULTIPLES = (1, 64, 128, 256, 512)
 """Numbers of rows are padded to multiples of these."""
 _BOTH = "copy both files again from one source"
 
@@ -974,7 +975,7 @@ def read_arrays(directory: Path) -> tuple[dict[str, np.ndarray], Path]:
     mapping: dict[str, str] = schema.read(index, _INDEX)["weight_map"]
     arrays: dict[str, np.ndarray] = {}
     for name in sorted(set(mapping.values())):
-        if Path(name).name != name:
+        if Path(name).name != name or len(os.fsencode(name)) > 255:
             raise InputError(index, f"weight_map names {shown(name)}, which is no file beside it", AGAIN)
         if not (directory / name).is_file():
             raise InputError(directory / name, f"not found, and {index.name} names it", "copy the checkpoint again")

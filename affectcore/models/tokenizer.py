@@ -270,6 +270,7 @@ def read_tokenizer(directory: Path, own: bool = False) -> Tokenizer:
     elif path.is_file():
         record = read(path)
         _check(path, record)
+        settings.check(directory, record)
     else:
         path, record = _older(directory, settings)
     normalizer, before = record.get("normalizer") or {}, record.get("pre_tokenizer") or {}
@@ -325,6 +326,22 @@ class _Settings:
         flags = value if isinstance(value, dict) else {"content": str(value)}
         options = {flag: bool(flags.get(flag, False)) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
         return {"content": str(flags.get("content", default)), "special": True, **options}
+
+    def check(self, directory: Path, record: dict[str, Any]) -> None:
+        """Refuse a `tokenizer.json` without the special tokens that are named beside it: it is another model's."""
+        vocab = record["model"]["vocab"]
+        known = set(vocab) if isinstance(vocab, dict) else {str(entry[0]) for entry in vocab if isinstance(entry, list)}
+        known |= {token["content"] for token in record.get("added_tokens") or ()}
+        for name in ("cls", "sep", "pad"):
+            token = self.get(f"{name}_token")
+            content = token["content"] if isinstance(token, dict) else token
+            if content is not None and content not in known:
+                raise InputError(
+                    directory / "tokenizer.json",
+                    f"it lacks the {name}_token {shown(content)}, which tokenizer_config.json or "
+                    "special_tokens_map.json names",
+                    "copy all its files again from one source",
+                )
 
     def normalizer(self) -> dict[str, Any]:
         return {
