@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -50,6 +51,10 @@ class InputError(AffectcoreError):
         where = f"{path}" if row is None else f"{path}, row {row}"
         super().__init__(f"{where}: {reason}" + (f" ({remedy})" if remedy else ""))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors of a process pool's workers are pickled; by default with the message alone."""
+        return type(self), (self.path, self.reason, self.remedy, self.row)
+
 
 class TextError(UsageError):
     """A text that the settings refuse.
@@ -68,7 +73,11 @@ class TextError(UsageError):
         self.number = number
         self.reason = reason
         self.remedy = remedy
+        self.where = where
         super().__init__(f"{where or f'text {number}'}: {reason} ({remedy})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.number, self.reason, self.remedy, self.where)
 
 
 class OutputError(AffectcoreError):

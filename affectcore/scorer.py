@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,6 +55,9 @@ class Rows(NamedTuple):
 
 class Scorer:
     """Scores texts. Cheap to construct; tables and kernels load when the first text comes.
+
+    It can be copied and pickled: its settings travel, some hundred bytes, and the content hash of the model, which is
+    loaded again on the other side. A model directory must be at the same path there, with the same files.
 
     Parameters
     ----------
@@ -129,6 +133,10 @@ class Scorer:
         roles: str = "assistant",
         exclude: str | Sequence[str] = EXCLUDED,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self._settings = {
+            name: tuple(v) if isinstance(v, Collection) and not isinstance(v, str) else v for name, v in given.items()
+        }
         self.unit = _choose("unit", unit, UNITS)
         self.parts = _choose("part", parts, PARTS)
         self.roles = _choose("role", roles, ROLES)
@@ -192,6 +200,17 @@ class Scorer:
         self._floats = [field.name for field in self.schema if pa.types.is_float32(field.type)]
         self._others = [name for name in self._order if name not in self._floats]
         self._may_lack = np.array([name in self._nullable for name in self._floats], bool)[:, None]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the settings: kernels, tables and the model are loaded again where they are needed."""
+        source, content_hash = self._model.loaded_from if self._model else ("none", "")
+        return _again, (type(self), {**self._settings, "model": source}, content_hash)
+
+    def __repr__(self) -> str:
+        """Return the call that makes it, without what is as by default."""
+        usual = inspect.signature(Scorer).parameters
+        changed = (f"{name}={v!r}" for name, v in self._settings.items() if v != usual[name].default)
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     def _select(
         self, metrics: Any, model: tuple[Any, ...], everything: Set[str]
@@ -830,6 +849,16 @@ def _load_model(name: str, precision: str, long: str) -> Any:
     if (precision, long) != ("auto", "segment"):
         raise UsageError(f"precision and long are settings of encoders, and model {name} is none: leave them out")
     return model
+
+
+def _again(kind: type[Scorer], settings: dict[str, Any], content_hash: str) -> Scorer:
+    """Return a scorer that was pickled; its model must be the same as there."""
+    scorer = kind(**settings)
+    if scorer._model:
+        from affectcore.models import base
+
+        base.check_same(settings["model"], content_hash, scorer._model)
+    return scorer
 
 
 def score(texts: Any, **settings: Any) -> pa.Table:

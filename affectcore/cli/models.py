@@ -10,7 +10,6 @@ import typer
 
 from affectcore import escape
 from affectcore.cli.console import echo, out
-from affectcore.errors import InputError
 
 _OF_HEADS = ("name", "kind", "labels", "columns")
 
@@ -78,29 +77,23 @@ def describe(name_or_path: str | Path) -> dict[str, Any]:
         "bytes": sum(file.stat().st_size for file in directory.iterdir() if file.is_file()),
         "card": card,
     }
+    model: Any = base.load(name_or_path)
     if base.is_checkpoint(directory):
-        model: Any = base.load(name_or_path)
         stated = re.search(r"\A---\n(?:.*\n)*?license: *(\S+)", card)
         heads = [{key: getattr(head, key) for key in (*_OF_HEADS, "info")} for head in model.heads]
         own = {"name": model.name, "licence": stated[1] if stated else "not stated", "base": None, "heads": heads}
         return {**own, **files, "distress": None, "network": _describe_network(model, directory)}
     record = base.read_record(directory)
-    try:
-        heads = [{key: head[key] for key in _OF_HEADS} | {"info": head.get("info", {})} for head in record["heads"]]
-        encoder = record.get("network", {}).get("type") == "bert"
-        return {
-            "name": directory.name,
-            **files,
-            "licence": record.get("licence") or _licences(heads),
-            "base": record.get("base"),
-            "heads": heads,
-            "distress": record.get("distress"),
-            "network": _describe_network(base.load(name_or_path), directory) if encoder else None,
-        }
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            directory / "affect.json", f"no field {error}", "it is not whole: copy or train the model again"
-        ) from None
+    heads = [{key: head[key] for key in (*_OF_HEADS, "info")} for head in record["heads"]]
+    return {
+        "name": directory.name,
+        **files,
+        "licence": record.get("licence") or _licences(heads),
+        "base": record.get("base"),
+        "heads": heads,
+        "distress": record.get("distress"),
+        "network": _describe_network(model, directory) if record.get("network", {}).get("type") == "bert" else None,
+    }
 
 
 def _describe_network(model: Any, directory: Path) -> dict[str, Any]:

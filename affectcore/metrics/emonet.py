@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+from affectcore.locks import loading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +19,6 @@ __all__ = ["NAMES", "WORDS", "entries", "score"]
 
 _FILE = Path(__file__).parents[1] / "lexicons" / "emonet" / "words.tsv"
 _AT_ONCE = 20  # categories in one pass of the kernel, whose bit sets hold 31
-
-_loading = Lock()  # or every thread of the first batches would build the tables
 
 
 def _column(category: str) -> str:
@@ -72,7 +71,7 @@ def entries() -> tuple[Metric, ...]:
 
 
 def _tables(backend: str) -> tuple[Any, ...]:
-    with _loading:
+    with loading:  # or every thread of the first batches would build them
         return _load_tables(backend)
 
 

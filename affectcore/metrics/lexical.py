@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from affectcore import lexicons
 from affectcore.kernels import dispatch, tone, words
+from affectcore.locks import loading
 from affectcore.metrics.registry import GROUPS
 
 Columns = dict[str, np.ndarray]
@@ -22,11 +22,9 @@ NAMES = frozenset(name for group in ("vader", "lexical", "surface") for name in 
 }
 """The metrics that `score` computes."""
 
-_loading = Lock()  # or every thread of the first batches would build the tables
-
 
 def _tables(backend: str) -> tuple[Any, ...]:
-    with _loading:
+    with loading:  # or every thread of the first batches would build them
         return _load_tables(backend)
 
 

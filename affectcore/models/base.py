@@ -8,11 +8,12 @@ network names the model whose features its heads use (`base`), by name and conte
 from __future__ import annotations
 
 import abc
-import copy
 import hashlib
 import json
-from collections.abc import Sequence
+import pickle
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,15 +24,15 @@ import pyarrow as pa
 
 from affectcore.errors import InputError, UsageError, suggest
 from affectcore.metrics.distress import Distress
-from affectcore.models import safetensors
+from affectcore.models import affect, safetensors, schema
+from affectcore.models.affect import FORMAT, NETWORKS
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from affectcore.kernels.segments import Segments
 
 EMBEDDED = Path(__file__).with_name("embedded")
-FORMAT = 1
-NETWORKS = ("static", "bert")
-"""Types of network that this version can run."""
 PASSAGE_BYTES = 256
 """Consecutive sentences are scored together up to this many bytes: about what the labelled training texts hold."""
 
@@ -129,6 +130,11 @@ class Model(abc.ABC):
     source: str = ""
     """What `load` finds it by on this machine, where that is not its name: the path of its directory."""
 
+    loaded_from: tuple[str, str] | None = None
+    """What `load` finds it by, and the content hash of what was found."""
+    reheaded: bool = False
+    """Whether it has other heads than what was loaded."""
+
     distress: Distress | None = None
     """How distress is computed; None where it is not."""
     counts: tuple[str, ...] = ("n_segments", "n_tokens", "n_excluded_bytes")
@@ -150,11 +156,25 @@ class Model(abc.ABC):
         """Return what else its scores depend on, for provenance."""
         return {}
 
-    def excluding(self, kinds: Sequence[str]) -> Model:
+    def excluding(self, kinds: Sequence[str]) -> Self:
         """Return this model with other kinds of segments without tone; the network is shared."""
-        other = copy.copy(self)
-        other.exclude = tuple(kinds)
+        return self._copy(exclude=tuple(kinds))
+
+    def _copy(self, **changes: Any) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changes)
         return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it is found by, its settings, and the heads that were put on it; files are read again."""
+        if self.loaded_from is None:
+            raise pickle.PicklingError(f"model {self.name} was not loaded from a directory, so there is none to name")
+        heads = (self.heads, self.name, self.content_hash) if self.reheaded else None
+        return _again, (*self.loaded_from, heads, self._changes())
+
+    def _changes(self) -> dict[str, Any]:
+        """Return what makes this model again of the one that was loaded: names of methods and their arguments."""
+        return {} if self.exclude == Model.exclude else {"excluding": (self.exclude,)}
 
     def toned(self, found: Segments, unit: str, backend: str) -> tuple[Segments, np.ndarray]:
         """Return segments with kind TEXT for all that is not excluded, and the bytes excluded.
@@ -237,8 +257,15 @@ def load(name_or_path: str | Path) -> Model:
     """
     directory = locate(name_or_path)
     if is_checkpoint(directory):
-        return _load_checkpoint(directory, "" if Path(name_or_path).expanduser().is_dir() else str(name_or_path))
-    return _load(directory)
+        name = "" if Path(name_or_path).expanduser().is_dir() else str(name_or_path)
+        return _load_checkpoint(directory, name, _state(directory))
+    return _load(directory, _state(directory))
+
+
+def _state(directory: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Return what changes when a file of a model does, so that another model at the same place is loaded."""
+    stats = [(path.name, path.stat()) for path in directory.iterdir() if path.is_file()]
+    return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
 
 
 def locate(name_or_path: str | Path) -> Path:
@@ -264,7 +291,7 @@ def is_checkpoint(directory: Path) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _load_checkpoint(directory: Path, name: str) -> Model:
+def _load_checkpoint(directory: Path, name: str, state: Any) -> Model:
     from affectcore.models import checkpoint
     from affectcore.models.encoder import Encoder
 
@@ -272,85 +299,129 @@ def _load_checkpoint(directory: Path, name: str) -> Model:
     called = name or checkpoint.called(directory)
     model = Encoder(parts, checkpoint.as_heads(parts, called), called, content_hash(directory))
     model.source = "" if name else str(directory)
+    model.loaded_from = model.source or name, model.content_hash
     return model
 
 
 @lru_cache(maxsize=8)
-def _load(directory: Path) -> Model:
+def _load(directory: Path, state: Any) -> Model:
     model = _read(directory)
     model.source = "" if directory.parent == EMBEDDED else str(directory)
+    model.loaded_from = model.source or model.name, model.content_hash
+    model.reheaded = False
     return model
+
+
+def _again(
+    source: str, content_hash: str, heads: tuple[Sequence[Head], str, str] | None, changes: Mapping[str, Any]
+) -> Model:
+    """Return a model that was pickled."""
+    model = load(source)
+    check_same(source, content_hash, model)
+    model = model if heads is None else model.with_heads(*heads)
+    for name, arguments in changes.items():
+        model = getattr(model, name)(*arguments)
+    return model
+
+
+def check_same(source: str, content_hash: str, model: Model) -> None:
+    """Raise `InputError` if another model was loaded than was pickled."""
+    if model.content_hash != content_hash:
+        raise InputError(
+            source,
+            f"the model that was pickled has the content hash {content_hash}, and the one that is here now "
+            f"{model.content_hash}",
+            "put the same model there, or pickle anew",
+        )
 
 
 def _read(directory: Path) -> Model:
     record = read_record(directory)
-    arrays, _ = safetensors.read(_existing(directory / "model.safetensors"))
-    heads = tuple(_head(entry, arrays, directory) for entry in record["heads"])
+    arrays = safetensors.read(_existing(directory / "model.safetensors"))[0]
+    heads = read_heads(directory, record, arrays)
     if "base" in record:
-        try:
-            base = load(record["base"]["name"])
-        except UsageError as error:
-            raise InputError(
-                directory / "affect.json",
-                f"its heads are on the features of another model: {error}",
-                "put that model back, or correct base.name; its content hash is compared",
-            ) from None
-        if base.content_hash != record["base"]["content_hash"]:
-            raise InputError(
-                directory / "affect.json",
-                f"its heads were trained on {base.name} {record['base']['content_hash']}; here is {base.content_hash}",
-                "train them again with affectcore train",
-            )
-        own = {h.name for h in heads}
-        kept = [h for h in base.heads if h.name not in own]
-        model = base.with_heads([*kept, *heads], directory.name, content_hash(directory))
-        model.distress = _distress(record, directory) or base.distress
-        return model
-    kind = record.get("network", {}).get("type")
-    if kind == "static":
+        model = _on_base(directory, record, heads)
+    elif record["network"]["type"] == "static":
         from affectcore.models.static import Static
 
-        static = Static(directory, record, arrays, heads)
-        static.distress = _distress(record, directory)
-        return static
-    if kind == "bert":
+        model = Static(directory, record, arrays, heads)
+    else:
         from affectcore.models.checkpoint import mini_network
         from affectcore.models.encoder import Encoder
 
         parts = mini_network(directory, arrays, heads)
-        encoder = Encoder(parts, heads, directory.name, content_hash(directory), "int8")
-        encoder.distress = _distress(record, directory)
-        return encoder
-    raise InputError(
-        directory / "affect.json",
-        f"its network is of type {kind!r}, which this version cannot run",
-        f"it runs {', '.join(NETWORKS)}",
-    )
+        model = Encoder(parts, heads, directory.name, content_hash(directory), "int8")
+    if "distress" in record:
+        from affectcore.lexicons import LISTS
+
+        model.distress = Distress.of_record(record["distress"])
+        columns = [column for head in model.heads for column in head.columns]
+        affect.check_distress(directory / "affect.json", model.distress.weights, [*columns, *LISTS])
+    return model
 
 
-def _distress(record: dict[str, Any], directory: Path) -> Distress | None:
-    if "distress" not in record:
-        return None
+_under_way: ContextVar[tuple[Path, ...]] = ContextVar("_under_way", default=())
+"""Directories that are being loaded, each the base of the one before."""
+
+
+def _on_base(directory: Path, record: dict[str, Any], heads: Sequence[Head]) -> Model:
+    """Load the model whose features heads use, and put them beside its own."""
+    path, name = directory / "affect.json", record["base"]["name"]
+    above = (*_under_way.get(), directory)
     try:
-        return Distress.of_record(record["distress"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        below = locate(name)
+        if below in above:
+            ring = " -> ".join([part.name for part in above[above.index(below) :]] + [below.name])
+            schema.refuse(path, f"is {name!r}, so that it is its own base: {ring}", "base", "name", remedy=_CORRECT)
+        token = _under_way.set(above)
+        try:
+            base = load(name)
+        finally:
+            _under_way.reset(token)
+    except UsageError as error:
+        raise InputError(path, f"its heads are on the features of another model: {error}", _CORRECT) from None
+    if base.content_hash != record["base"]["content_hash"]:
         raise InputError(
-            directory / "affect.json", f"distress is not understood: {error!r}", "copy the model again"
-        ) from None
+            path,
+            f"its heads were trained on {base.name} {record['base']['content_hash']}; here is {base.content_hash}",
+            "train them again with affectcore train",
+        )
+    width = len(base.heads[0].weight)
+    for head in heads:
+        if len(head.weight) != width:
+            raise InputError(
+                directory / "model.safetensors",
+                f"array heads.{head.name}.weight has {len(head.weight)} rows: {base.name} gives {width} features",
+                "train it again with affectcore train",
+            )
+    own = {head.name for head in heads}
+    kept = [head for head in base.heads if head.name not in own]
+    affect.check_columns(path, [(f"head {h.name!r}", column) for h in (*kept, *heads) for column in h.columns])
+    return base.with_heads([*kept, *heads], directory.name, content_hash(directory))
+
+
+_CORRECT = "put that model back, or correct base.name; its content hash is compared"
 
 
 def read_record(directory: Path) -> dict[str, Any]:
     """Return what `affect.json` says."""
-    path = _existing(directory / "affect.json")
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(path, f"no JSON: {error}") from None
-    if record.get("format") != FORMAT:
-        raise InputError(
-            path, f"format {record.get('format')!r}, not {FORMAT}", "another version of affectcore made it"
-        )
-    return record
+    return affect.read(directory / "affect.json")
+
+
+def read_heads(directory: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[Head, ...]:
+    """Return the heads of a model directory from what its `affect.json` and its `model.safetensors` say."""
+    path = directory / "model.safetensors"
+    names = {f"heads.{entry['name']}.{part}" for entry in record["heads"] for part in affect.PARTS}
+    odd = sorted(name for name in arrays if name not in names and ("base" in record or name.startswith("heads.")))
+    if odd:
+        raise InputError(path, f"array {odd[0]} belongs to no head of affect.json", "copy both files again")
+    heads = tuple(_head(entry, affect.parts(path, arrays, entry)) for entry in record["heads"])
+    for head in heads[1:]:
+        if len(head.weight) != len(heads[0].weight):
+            name, first = f"heads.{head.name}.weight", f"heads.{heads[0].name}.weight"
+            reason = f"array {name} has {len(head.weight)} rows, and {first} {len(heads[0].weight)}"
+            raise InputError(path, reason, schema.AGAIN)
+    return heads
 
 
 def content_hash(directory: Path) -> str:
@@ -359,11 +430,15 @@ def content_hash(directory: Path) -> str:
     names = {"affect.json", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json"}
     names |= {"merges.txt", "model.safetensors.index.json", *(p.name for p in directory.glob("*.safetensors"))}
     for name in sorted(names):
-        if (directory / name).exists():
+        path = directory / name
+        if path.is_file():
             digest.update(name.encode() + b"\0")
-            with (directory / name).open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
+            try:
+                with path.open("rb") as file:
+                    while block := file.read(1 << 22):
+                        digest.update(block)
+            except OSError as error:
+                raise InputError(path, f"it cannot be read: {error.strerror}", "check its permissions") from None
     return digest.hexdigest()[:16]
 
 
@@ -405,7 +480,7 @@ def save(
                 "info": head.info,
             }
         )
-        for part in _PARTS:
+        for part in affect.PARTS:
             arrays[f"heads.{head.name}.{part}"] = np.asarray(getattr(head, part), np.float32)
     safetensors.write(directory / "model.safetensors", arrays)
     text = json.dumps({"format": FORMAT, **record, "heads": entries}, indent=1, ensure_ascii=False, allow_nan=False)
@@ -413,16 +488,7 @@ def save(
     (directory / "README.md").write_text(card, encoding="utf-8")
 
 
-_PARTS = ("weight", "bias", "scale", "shift", "thresholds")
-
-
-def _head(entry: dict[str, Any], arrays: dict[str, np.ndarray], directory: Path) -> Head:
-    parts = {}
-    for part in _PARTS:
-        name = f"heads.{entry['name']}.{part}"
-        if name not in arrays:
-            raise InputError(directory / "model.safetensors", f"array {name} is missing", "copy the model again")
-        parts[part] = arrays[name].astype(np.float32)
+def _head(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Head:
     return Head(
         name=entry["name"],
         kind=entry["kind"],
@@ -432,12 +498,11 @@ def _head(entry: dict[str, Any], arrays: dict[str, np.ndarray], directory: Path)
         high=np.inf if entry["high"] is None else entry["high"],
         level=entry["level"],
         info=entry["info"],
-        **parts,
+        **arrays,
     )
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        also = "; a checkpoint would have a config.json" if path.name == "affect.json" else ""
-        raise InputError(path, "not found", f"this is no model directory, or one that is not whole{also}")
+        raise InputError(path, "not found", "this is no model directory, or one that is not whole")
     return path

@@ -21,8 +21,9 @@ from affectcore.errors import InputError
 from affectcore.io.formats.texts import TEXT_COLUMNS
 from affectcore.kernels.encoder import Embedding, Head, Layer, Linear, Network, Norm, Relative
 from affectcore.metrics import registry, taxonomy
-from affectcore.models import base, safetensors
-from affectcore.models.tokenizer import Tokenizer, read_json, read_tokenizer
+from affectcore.models import base, safetensors, schema
+from affectcore.models.schema import AGAIN, Each, Either, Flag, Map, Maybe, Number, Record, Rule, Text, Whole, shown
+from affectcore.models.tokenizer import Tokenizer, read_tokenizer
 
 __all__ = [
     "ARCHITECTURES",
@@ -119,9 +120,12 @@ def find(name_or_path: str | Path) -> Path | None:
         A local directory, or a name on the hub (`SamLowe/roberta-base-go_emotions`) whose files are in the hub's cache:
         `HF_HUB_CACHE`, else `HF_HOME`/hub, else ~/.cache/huggingface/hub. Of several revisions it is `main`.
     """
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.is_dir():
+            return path
+    except (OSError, RuntimeError, ValueError):  # too long for a path, no such home, half a character
+        return None
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name_or_path)):
         return None
     environment = os.environ
@@ -164,7 +168,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """
     config = _Config.read(directory)
     kinds = config.values.get("architectures") or []
-    if not isinstance(kinds, list) or (kinds and not any(str(k).endswith(_CLASSIFIER) for k in kinds)):
+    if kinds and not any(kind.endswith(_CLASSIFIER) for kind in kinds):
         config.refuse(
             "architectures", f"only ...{_CLASSIFIER} is run", "use a model that was trained to classify texts"
         )
@@ -175,15 +179,19 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         head = family.head(config, source, len(labels))
         network = family.encoder(config, source, head, family.prefix)
     source.finish()
-    problem = config.values.get("problem_type")
+    problem: Any = config.values.get("problem_type")
     known: dict[Any, base.Kind] = {
         None: "single_label",
         "regression": "regression",
         "single_label_classification": "single_label",
         "multi_label_classification": "multi_label",
     }
-    if not (problem is None or isinstance(problem, str)) or problem not in known:
-        config.refuse("problem_type", "there is no such problem", f"set it to one of {', '.join(list(known)[1:])}")
+    if problem not in known:
+        names = list(known)[1:]
+        hint = schema.meant(str(problem), [str(name) for name in names])
+        config.refuse(
+            "problem_type", f"there is no such problem{hint}", f"set it to one of {', '.join(map(str, names))}"
+        )
     kind = known[problem]
     if kind == "single_label" and len(labels) == 1:
         kind = "multi_label"
@@ -196,6 +204,8 @@ def read_encoder(
     head: Head | Callable[[int], Head],
     arrays: Mapping[str, np.ndarray] | None = None,
     prefix: str | None = None,
+    *,
+    own: bool = False,
 ) -> Encoder:
     """Read an encoder and put a head of ours on it; heads of the checkpoint are left out.
 
@@ -209,6 +219,8 @@ def read_encoder(
         The checkpoint's arrays, where they were read before.
     prefix
         What the names of the encoder's arrays begin with; None: nothing, or what transformers puts there.
+    own
+        Whether it is one of our own models, all of whose ids and rows must fit.
 
     Raises
     ------
@@ -219,7 +231,7 @@ def read_encoder(
     read, path = read_arrays(directory) if arrays is None else (arrays, directory / "model.safetensors")
     source = _Source(read, path)
     network = _bare(config, source, head, prefix)
-    return Encoder(**_encoder_parts(directory, config, network, source))
+    return Encoder(**_encoder_parts(directory, config, network, source, own))
 
 
 def encoder_network(
@@ -260,7 +272,7 @@ def mini_network(directory: Path, arrays: Mapping[str, np.ndarray], heads: Seque
     heads
         At least one.
     """
-    return read_encoder(directory, side_by_side(heads), arrays, "encoder.")
+    return read_encoder(directory, side_by_side(heads), arrays, "encoder.", own=True)
 
 
 def side_by_side(heads: Sequence[base.Head], pooling: Literal["first", "mean"] = "mean") -> Head:
@@ -350,43 +362,71 @@ class _Config:
     @classmethod
     def read(cls, directory: Path) -> _Config:
         path = directory / "config.json"
-        values = read_json(path, "this is no directory of a model, or one that is not whole")
+        values = schema.read(path, _CONFIG, missing="this is no directory of a model, or one that is not whole")
         return cls(path, values)
 
     @property
     def model_type(self) -> str:
         return str(self.values.get("model_type"))
 
-    def get(self, name: str, default: T) -> T:
-        """Return a setting, which must be of the default's type (an int will do for a float)."""
-        value = self.values.get(name, default)
-        kind = type(default)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            self.refuse(name, f"it must be of type {kind.__name__}", "copy the file again")
-        return value
+    def get(self, name: str, default: T, rule: Rule | None = None) -> T:
+        """Return a setting, which must follow a rule: by default, be of the default's type (an int is a float)."""
+        if name not in self.values:
+            return default
+        value = self.values[name]
+        schema.check(self.path, value, rule or _TYPES[type(default)], name)
+        return type(default)(value)
 
-    def size(self, name: str, default: int) -> int:
+    def size(self, name: str, default: int, most: int = schema.INT32) -> int:
         """Return a setting that is a whole number above 0."""
-        value = self.get(name, default)
-        if value < 1:
-            self.refuse(name, "it must be 1 at least", "copy the file again")
-        return value
+        return self.get(name, default, Whole(1, most))
+
+    def positions(self, default: int) -> int:
+        """Return the number of positions, which tables are made for."""
+        return self.size("max_position_embeddings", default, _MOST_POSITIONS)
+
+    def eps(self, name: str, default: float) -> float:
+        """Return what a norm adds to the variance."""
+        return self.get(name, default, Number(0, 0.01))
 
     def activation(self, name: str, default: str) -> str:
         """Return the kernels' name of an activation."""
         value = self.get(name, default)
         if value not in _ACTIVATIONS:
-            self.refuse(name, f"the kernels run {', '.join(_ACTIVATIONS)}", _OTHER)
+            self.refuse(
+                name, f"the kernels run {', '.join(_ACTIVATIONS)}{schema.meant(value, list(_ACTIVATIONS))}", _OTHER
+            )
         return _ACTIVATIONS[value]
 
     def refuse(self, name: str, reason: str, remedy: str) -> NoReturn:
-        raise InputError(self.path, f"{name} is {self.values.get(name)!r}: {reason}", remedy)
+        raise InputError(self.path, f"{name} is {shown(self.values.get(name))}: {reason}", remedy)
 
     def must_be(self, name: str, *allowed: Any, reason: str) -> None:
         if self.values.get(name, allowed[0]) not in allowed:
             self.refuse(name, reason, _OTHER)
+
+
+_TYPES: dict[type, Rule] = {bool: Flag(), int: Whole(), float: Number(), str: Text()}
+_MOST_POSITIONS = 1 << 20
+_THETA = Number(1, 1e9)
+_CONFIG = Record(
+    {},
+    {
+        "architectures": Maybe(Each(Text())),
+        "id2label": Maybe(Map(Either((Text(), Whole())), least=1)),
+        "model_type": Maybe(Text()),
+        "problem_type": Maybe(Text()),
+        "pos_att_type": Maybe(Either((Text(), Each(Text())))),
+        "layer_types": Maybe(Each(Text())),
+        "rope_parameters": Maybe(Record(more=True)),
+        "local_rope_theta": Maybe(_THETA),
+        "global_rope_theta": _THETA,
+        "pad_token_id": Maybe(Whole()),
+        "tokenizer_class": Maybe(Text()),
+    },
+    more=True,
+)
+"""Settings that more than one type of value may stand for; the others are checked where they are asked for."""
 
 
 _OTHER = "use another checkpoint, or run this one with transformers"
@@ -438,10 +478,10 @@ class _Source:
                 "copy both files again from one source",
             )
         self.used.add(name)
-        scale = f"{name}.scale"
-        if array.dtype == np.int8 and self.arrays.get(scale, array).shape == shape[:1]:
-            self.used.add(scale)
-            array = array.astype(np.float32) * self.arrays[scale].astype(np.float32)[:, None]
+        scale = self.arrays.get(f"{name}.scale")
+        if array.dtype == np.int8 and scale is not None and scale.shape == shape[:1] and scale.dtype.kind == "f":
+            self.used.add(f"{name}.scale")
+            array = array.astype(np.float32) * scale.astype(np.float32)[:, None]
         elif array.dtype.kind != "f":
             raise InputError(
                 self.path,
@@ -518,11 +558,11 @@ def _bert_encoder(config: _Config, source: _Source, head: Head, prefix: str) -> 
         config.size("hidden_size", 256 if electra else 768),
         config.size("intermediate_size", 1024 if electra else 3072),
     )
-    eps = config.get("layer_norm_eps", 1e-12)
+    eps = config.eps("layer_norm_eps", 1e-12)
     e = config.size("embedding_size", 128) if electra else d
     at = f"{prefix}embeddings."
     types = source.take(f"{at}token_type_embeddings.weight", config.size("type_vocab_size", 2), e)
-    positions = source.take(f"{at}position_embeddings.weight", config.size("max_position_embeddings", 512), e)
+    positions = source.take(f"{at}position_embeddings.weight", config.positions(512), e)
     n_words = config.size("vocab_size", 50265 if config.model_type == "roberta" else 30522)
     embedding = Embedding(
         words=source.take(f"{at}word_embeddings.weight", n_words, e),
@@ -575,7 +615,7 @@ def _distilbert_encoder(config: _Config, source: _Source, head: Head, prefix: st
     at = f"{prefix}embeddings."
     embedding = Embedding(
         words=source.take(f"{at}word_embeddings.weight", config.size("vocab_size", 30522), d),
-        positions=source.take(f"{at}position_embeddings.weight", config.size("max_position_embeddings", 512), d),
+        positions=source.take(f"{at}position_embeddings.weight", config.positions(512), d),
         norm=source.norm(f"{at}LayerNorm", d, eps),
         project=None,
     )
@@ -609,9 +649,9 @@ def _deberta_encoder(config: _Config, source: _Source, head: Head, prefix: str) 
     """DeBERTa v2 and v3 (He et al. 2021, arXiv 2006.03654 and 2111.09543)."""
     d, m = config.size("hidden_size", 1536), config.size("intermediate_size", 6144)
     e = config.size("embedding_size", d)
-    eps = config.get("layer_norm_eps", 1e-7)
-    n_positions = config.size("max_position_embeddings", 512)
-    if config.get("conv_kernel_size", 0) > 0:
+    eps = config.eps("layer_norm_eps", 1e-7)
+    n_positions = config.positions(512)
+    if config.get("conv_kernel_size", 0, Whole(0)) > 0:
         config.refuse("conv_kernel_size", "a convolution between the layers is not run", _OTHER)
     at = f"{prefix}embeddings."
     words = source.take(f"{at}word_embeddings.weight", config.size("vocab_size", 128100), e)
@@ -620,7 +660,7 @@ def _deberta_encoder(config: _Config, source: _Source, head: Head, prefix: str) 
         positions = source.take(f"{at}position_embeddings.weight", n_positions, e)
     else:
         source.used.add(f"{at}position_embeddings.weight")  # transformers leaves it out, too
-    n_types = config.get("type_vocab_size", 0)
+    n_types = config.get("type_vocab_size", 0, Whole(0))
     if n_types > 0:
         types = source.take(f"{at}token_type_embeddings.weight", n_types, e)
         if len(positions):
@@ -634,7 +674,7 @@ def _deberta_encoder(config: _Config, source: _Source, head: Head, prefix: str) 
 
     kinds = config.values.get("pos_att_type") or []
     kinds = [kind.strip() for kind in kinds.lower().split("|")] if isinstance(kinds, str) else kinds
-    if not isinstance(kinds, list) or not {"c2p", "p2c"}.issuperset(map(str, kinds)):
+    if not {"c2p", "p2c"}.issuperset(kinds):
         config.refuse("pos_att_type", "the kernels run c2p and p2c", _OTHER)
     shared = config.get("share_att_key", False)
     rows, bucket = None, np.zeros(1, np.int32)
@@ -669,9 +709,9 @@ def _relative(
     config: _Config, source: _Source, prefix: str, d: int, eps: float, n_positions: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the vectors of relative positions, float64 (2 * span, d), and the bucket of each distance."""
-    furthest = config.get("max_relative_positions", -1)
+    furthest = config.get("max_relative_positions", -1, Whole(-1, _MOST_POSITIONS))
     furthest = furthest if furthest >= 1 else n_positions
-    n_buckets = config.get("position_buckets", -1)
+    n_buckets = config.get("position_buckets", -1, Whole(-1, _MOST_POSITIONS))
     span = n_buckets if n_buckets > 0 else furthest
     rows = source.take(f"{prefix}rel_embeddings.weight", 2 * span, d).astype(np.float64)
     norms = [part.strip() for part in config.get("norm_rel_ebd", "none").lower().split("|")]
@@ -709,7 +749,7 @@ def _rows(layer: Linear, rows: np.ndarray) -> np.ndarray:
 def _modernbert_encoder(config: _Config, source: _Source, head: Head, prefix: str) -> Network:
     """ModernBERT (Warner et al. 2024, arXiv 2412.13663): pre-norm, rotary positions, GeGLU, local and global layers."""
     d, m = config.size("hidden_size", 768), config.size("intermediate_size", 1152)
-    eps, bias = config.get("norm_eps", 1e-5), config.get("norm_bias", False)
+    eps, bias = config.eps("norm_eps", 1e-5), config.get("norm_bias", False)
     attention_bias, mlp_bias = config.get("attention_bias", False), config.get("mlp_bias", False)
     embedding = Embedding(
         words=source.take(f"{prefix}embeddings.tok_embeddings.weight", config.size("vocab_size", 50368), d),
@@ -723,9 +763,9 @@ def _modernbert_encoder(config: _Config, source: _Source, head: Head, prefix: st
     if types is None:
         types = ["sliding_attention" if number % every else "full_attention" for number in range(n_layers)]
     theta = _theta(config)
-    if not isinstance(types, list) or len(types) != n_layers or not set(types).issubset(theta):
+    if len(types) != n_layers or not set(types).issubset(theta):
         config.refuse("layer_types", f"it must name {n_layers} of {', '.join(theta)}", "copy the file again")
-    window = config.get("local_attention", 128) // 2
+    window = config.get("local_attention", 128, Whole(0)) // 2
     if window < 1:
         config.refuse("local_attention", "windows must hold a neighbour to each side", _OTHER)
     n_heads, width = _heads(config, "num_attention_heads", 12, d)
@@ -765,18 +805,15 @@ def _theta(config: _Config) -> dict[str, float]:
     config.must_be("rope_scaling", None, reason="scaled rotary positions are not run")
     everywhere = config.get("global_rope_theta", 160_000.0)
     local = config.values.get("local_rope_theta", 10_000.0)
-    theta = {"full_attention": everywhere, "sliding_attention": everywhere if local is None else local}
+    theta = {"full_attention": everywhere, "sliding_attention": everywhere if local is None else float(local)}
     parameters = config.values.get("rope_parameters") or {}
-    if not isinstance(parameters, dict):
-        config.refuse("rope_parameters", "it must have an entry per type of layer", "copy the file again")
     for kind in theta:
         entry = parameters.get(kind) or {}
-        if not isinstance(entry, dict) or entry.get("rope_type", "default") != "default":
+        rule = Record({}, {"rope_theta": _THETA}, more=True)
+        schema.check(config.path, entry, rule, "rope_parameters", kind)
+        if entry.get("rope_type", "default") != "default":
             config.refuse("rope_parameters", "scaled rotary positions are not run", _OTHER)
-        theta[kind] = entry.get("rope_theta", theta[kind])
-        if not isinstance(theta[kind], (int, float)) or not theta[kind] > 0:
-            config.refuse("rope_parameters", "rope_theta must be a number above 0", "copy the file again")
-        theta[kind] = float(theta[kind])
+        theta[kind] = float(entry.get("rope_theta", theta[kind]))
     return theta
 
 
@@ -815,7 +852,7 @@ def _modernbert_head(config: _Config, source: _Source, k: int) -> Head:
         pooling=poolings[pooling],
         dense=source.linear("head.dense", d, d, config.get("classifier_bias", False)),
         activation=config.activation("classifier_activation", "gelu"),
-        norm=source.norm("head.norm", d, config.get("norm_eps", 1e-5), config.get("norm_bias", False)),
+        norm=source.norm("head.norm", d, config.eps("norm_eps", 1e-5), config.get("norm_bias", False)),
         out=source.linear("classifier", k, d),
     )
 
@@ -858,24 +895,45 @@ def _bare(config: _Config, source: _Source, head: Head | Callable[[int], Head], 
     return replace(network, head=made)
 
 
-def _encoder_parts(directory: Path, config: _Config, network: Network, source: _Source) -> dict[str, Any]:
-    tokenizer = read_tokenizer(directory)
+_MULTIPLES = (1, 64, 128, 256, 512)
+"""Numbers of rows are padded to multiples of these."""
+_BOTH = "copy both files again from one source"
+
+
+def _encoder_parts(
+    directory: Path, config: _Config, network: Network, source: _Source, own: bool = False
+) -> dict[str, Any]:
+    tokenizer = read_tokenizer(directory, own)
     words = network.embedding.words
-    if tokenizer.n_ids > len(words):
+    path, n = directory / "tokenizer.json", tokenizer.n_ids
+    if n > len(words):
+        raise InputError(path, f"it has ids up to {n - 1}, and the network has {len(words)} rows for them", _BOTH)
+    if own and n < len(words):
+        raise InputError(path, f"it has {n:,} tokens, and the network has {len(words):,} rows for them", _BOTH)
+    lines = directory / "vocab.txt"
+    if not path.is_file() and lines.is_file() and not any(len(words) == -(-n // m) * m for m in _MULTIPLES):
         raise InputError(
-            directory / "tokenizer.json",
-            f"it has ids up to {tokenizer.n_ids - 1}, and the network has {len(words)} rows for them",
-            "copy both files again from one source",
+            lines,
+            f"it has {n:,} tokens, and the network has {len(words):,} rows for them",
+            "it is cut: copy it again; if it is whole, make tokenizer.json with transformers: "
+            f"AutoTokenizer.from_pretrained({str(directory)!r}).save_pretrained({str(directory)!r})",
         )
     counts = config.model_type in _COUNTS_TOKENS
-    pad_id = config.get("pad_token_id", 1) if counts else config.values.get("pad_token_id") or 0
+    pad_id = (
+        config.get("pad_token_id", 1, Whole(0, len(words) - 1)) if counts else config.values.get("pad_token_id") or 0
+    )
     first = pad_id + 1 if counts else 0
-    n_positions = config.size("max_position_embeddings", 8192 if config.model_type == "modernbert" else 512)
-    limit = n_positions - first
-    if tokenizer.max_length is not None:
-        limit = min(limit, tokenizer.max_length)
-    if limit <= len(tokenizer.prefix) + len(tokenizer.suffix):
+    limit = config.positions(8192 if config.model_type == "modernbert" else 512) - first
+    room = len(tokenizer.prefix) + len(tokenizer.suffix)
+    if limit <= room:
         config.refuse("max_position_embeddings", "it leaves no room for a text's tokens", "copy the file again")
+    if tokenizer.max_length is not None and tokenizer.max_length <= room:
+        raise InputError(
+            directory / "tokenizer_config.json",
+            f"model_max_length is {tokenizer.max_length}: it leaves no room for a text's tokens",
+            AGAIN,
+        )
+    limit = min(limit, tokenizer.max_length or limit)
     return {
         "model_type": config.model_type,
         "network": network,
@@ -892,11 +950,8 @@ def _labels(config: _Config) -> tuple[str, ...]:
     mapping = config.values.get("id2label")
     if mapping is None:
         return tuple(f"LABEL_{i}" for i in range(config.size("num_labels", 2)))
-    try:
-        numbered = {int(key): str(label) for key, label in mapping.items()}
-    except (AttributeError, ValueError):
-        numbered = {}
-    if not numbered or sorted(numbered) != list(range(len(numbered))):
+    numbered = {int(key): str(label) for key, label in mapping.items() if re.fullmatch(r"[0-9]{1,9}", key)}
+    if len(numbered) != len(mapping) or sorted(numbered) != list(range(len(numbered))):
         config.refuse("id2label", "it must number the labels from 0 on", "correct it")
     return tuple(numbered[i] for i in range(len(numbered)))
 
@@ -917,15 +972,22 @@ def read_arrays(directory: Path) -> tuple[dict[str, np.ndarray], Path]:
                 ".from_pretrained(...).save_pretrained(..., safe_serialization=True)",
             )
         raise InputError(whole, "not found", "this is no directory of a model, or one that is not whole")
-    mapping = read_json(index, "").get("weight_map")
-    if not isinstance(mapping, dict) or not all(isinstance(f, str) and Path(f).name == f for f in mapping.values()):
-        raise InputError(index, "it has no weight_map of names of files beside it", "copy it again")
+    mapping: dict[str, str] = schema.read(index, _INDEX)["weight_map"]
     arrays: dict[str, np.ndarray] = {}
     for name in sorted(set(mapping.values())):
+        if Path(name).name != name or len(os.fsencode(name)) > 255:
+            raise InputError(index, f"weight_map names {shown(name)}, which is no file beside it", AGAIN)
         if not (directory / name).is_file():
             raise InputError(directory / name, f"not found, and {index.name} names it", "copy the checkpoint again")
-        arrays.update(safetensors.read(directory / name)[0])
+        part = safetensors.read(directory / name)[0]
+        twice = sorted(part.keys() & arrays.keys())
+        if twice:
+            raise InputError(directory / name, f"array {twice[0]} is in another file, too", "copy the checkpoint again")
+        arrays.update(part)
     missing = sorted(mapping.keys() - arrays.keys())
     if missing:
         raise InputError(index, f"array {missing[0]} is in none of its files", "copy the checkpoint again")
     return arrays, index
+
+
+_INDEX = Record({"weight_map": Map(Text(), least=1)}, more=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from threading import Lock
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 from affectcore.arrow import blocks, ragged
 from affectcore.errors import TextError, UsageError
 from affectcore.kernels import activations, dispatch, encoder, segments
+from affectcore.locks import counting, loading
 from affectcore.models import checkpoint
 from affectcore.models.base import PASSAGE_BYTES, Head, Model, Scored, weights
 from affectcore.pipeline.batching import Bundle, assemble, bundles, stream, unique
@@ -57,11 +57,10 @@ class Report:
     tokenize: float = 0.0
     pack: float = 0.0
     compute: float = 0.0
-    _lock: Any = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, **amounts: float) -> None:
         """Add to the counts."""
-        with self._lock:
+        with counting:
             for name, amount in amounts.items():
                 setattr(self, name, getattr(self, name) + amount)
 
@@ -130,7 +129,6 @@ class Encoder(Model):
         self._default = default_precision
         self._bodies: dict[tuple[str, str], Any] = {}  # shared with models of other heads
         self._heads: dict[tuple[str, str], Any] = {}
-        self._loading = Lock()
 
     deals = True
 
@@ -147,7 +145,7 @@ class Encoder(Model):
 
     def with_heads(self, heads: Sequence[Head], name: str, content_hash: str) -> Encoder:
         """Return this model with other heads; the network is shared."""
-        return self._copy(heads=tuple(heads), name=name, content_hash=content_hash, _heads={})
+        return self._copy(heads=tuple(heads), name=name, content_hash=content_hash, reheaded=True, _heads={})
 
     def configured(self, precision: str = "auto", long: str = "segment") -> Encoder:
         """Return this model with other settings; see the class.
@@ -164,10 +162,8 @@ class Encoder(Model):
         counts = (*Model.counts, "truncated") if long == "truncate" else Model.counts
         return self._copy(precision=precision, long=long, counts=counts, report=Report(), _heads=dict(self._heads))
 
-    def _copy(self, **changes: Any) -> Encoder:
-        other = Encoder.__new__(Encoder)
-        other.__dict__.update(self.__dict__, **changes)
-        return other
+    def _changes(self) -> dict[str, Any]:
+        return {**super()._changes(), "configured": (self.precision, self.long)}
 
     @property
     def width(self) -> int:
@@ -190,7 +186,7 @@ class Encoder(Model):
     def network(self, backend: str) -> Any:
         """Return the network as `backend` takes it, with this model's heads."""
         key = backend, self.precision_on(backend)
-        with self._loading:
+        with loading:
             try:
                 if key not in self._bodies:
                     network, sample = self.parts.network, self._sample() if key[1] == "int8" else None

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from affectcore.arrow import blocks, ragged
+from affectcore.errors import InputError
 from affectcore.kernels import activations, bag, dispatch, segments, wordpiece
-from affectcore.models import base
+from affectcore.locks import loading
+from affectcore.models import affect, base, schema
 from affectcore.models.base import PASSAGE_BYTES, Head, Model, Scored, weights
+from affectcore.models.tokenizer import build, read_own
 
 
 class Tables(NamedTuple):
@@ -40,6 +41,11 @@ class Static(Model):
         What its `model.safetensors` holds.
     heads
         Its heads.
+
+    Raises
+    ------
+    InputError
+        If a file says what it may not, or the files do not go together.
     """
 
     def __init__(
@@ -51,13 +57,13 @@ class Static(Model):
         self.content_hash = base.content_hash(directory)
         self.record = record
         self._arrays = arrays
-        self._loading = Lock()
+        self._vocabulary = _checked(directory, record, arrays, heads)
         self._tables = lru_cache(maxsize=4)(self._load_tables)
 
     def with_heads(self, heads: Sequence[Head], name: str, content_hash: str) -> Static:
         """Return this model with other heads; the network is shared."""
-        other = Static(self.directory, self.record, self._arrays, tuple(heads))
-        other.name, other.content_hash, other.distress = name, content_hash, self.distress
+        other = self._copy(heads=tuple(heads), name=name, content_hash=content_hash, reheaded=True)
+        other._tables = lru_cache(maxsize=4)(other._load_tables)
         return other
 
     @property
@@ -66,10 +72,9 @@ class Static(Model):
         return int(self._arrays["hidden_bias"].shape[0] or self._arrays["rows"].shape[1])
 
     def _load_tables(self, backend: str) -> Tables:
-        text = base._existing(self.directory / "tokenizer.json").read_text(encoding="utf-8")
         rows = self._arrays["rows"]
         tables = Tables(
-            wordpiece.build_wordpiece(json.loads(text)),
+            build(self.directory / "tokenizer.json", self._vocabulary),
             bag.Bag(
                 rows=bag.align(rows),
                 gains=self._arrays["gains"].astype(np.float32),
@@ -86,7 +91,7 @@ class Static(Model):
 
     def tables(self, backend: str) -> Tables:
         """Load the network once per backend."""
-        with self._loading:
+        with loading:
             return self._tables(backend)
 
     def score(
@@ -164,3 +169,35 @@ class Static(Model):
             head.name: np.concatenate(parts[head.name]) if len(texts) else np.zeros((0, len(head.labels)), np.float32)
             for head in model.heads
         }
+
+
+def _checked(
+    directory: Path, record: dict[str, Any], arrays: dict[str, np.ndarray], heads: Sequence[Head]
+) -> dict[str, Any]:
+    """Check the arrays, the tokenizer and the numbers that they share; return what `tokenizer.json` says."""
+    path = directory / "model.safetensors"
+    vocabulary, n_ids = read_own(directory / "tokenizer.json")
+    n_unigrams = record["network"]["n_unigrams"]
+    if n_unigrams != n_ids:
+        reason = f"is {n_unigrams:,}, and tokenizer.json has {n_ids:,} tokens"
+        schema.refuse(directory / "affect.json", reason, "network", "n_unigrams", remedy="copy all its files again")
+    rows = affect.array(path, arrays, "rows", (None, None), "i")
+    n_rows, d = rows.shape
+    if not d or d % 16:
+        raise InputError(path, f"array rows has {d} columns: it must be a multiple of 16", schema.AGAIN)
+    buckets = n_rows - n_unigrams
+    if buckets < 0 or buckets & (buckets - 1) or buckets > 1 << 31:
+        what = f"{n_unigrams:,} of tokens, and behind them none of pairs or a power of two of them"
+        raise InputError(path, f"array rows has {n_rows:,} rows: there must be {what}", schema.AGAIN)
+    affect.array(path, arrays, "gains", (n_rows, 2))
+    m = affect.array(path, arrays, "hidden", (d, None)).shape[1]
+    affect.array(path, arrays, "hidden_bias", (m,))
+    for head in heads:
+        affect.array(path, arrays, f"heads.{head.name}.weight", (m or d, len(head.labels)))
+    odd = sorted(name for name in arrays if name not in _ARRAYS and not name.startswith("heads."))
+    if odd:
+        raise InputError(path, f"array {odd[0]} belongs to no static model", schema.AGAIN)
+    return vocabulary
+
+
+_ARRAYS = ("rows", "gains", "hidden", "hidden_bias")

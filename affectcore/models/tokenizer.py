@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from affectcore.errors import InputError
 from affectcore.kernels import dispatch, wordpiece
+from affectcore.locks import loading
+from affectcore.models.schema import (
+    AGAIN,
+    Each,
+    Either,
+    Flag,
+    Free,
+    Ids,
+    Map,
+    Maybe,
+    Number,
+    Record,
+    Rule,
+    Text,
+    Whole,
+    check,
+    meant,
+    read,
+    read_bytes,
+    refuse,
+    shown,
+)
 
-__all__ = ["Tokenizer", "read_json", "read_tokenizer"]
+__all__ = ["Tokenizer", "build", "read_own", "read_tokenizer"]
 
 _LARGEST = 1 << 30  # transformers writes 1e30 where a tokenizer has no limit
 
@@ -81,7 +103,147 @@ class Tokenizer:
         return ids[place < max_tokens], kept
 
 
-def read_tokenizer(directory: Path) -> Tokenizer:
+_TEXT, _FLAG, _ID = Text(), Flag(), Whole(0)
+_PAIR = Each(Either((_TEXT, _ID)), 2, 2)
+_PROCESSORS: dict[str, Rule] = {
+    "TemplateProcessing": Record(
+        {
+            "single": Each(
+                Either(
+                    (
+                        Record({"SpecialToken": Record({"id": _TEXT}, more=True)}),
+                        Record({"Sequence": Record({"id": Text(("A", "B"))}, more=True)}),
+                    )
+                )
+            ),
+            "special_tokens": Map(Record({"ids": Each(_ID), "tokens": Each(_TEXT)}, more=True)),
+        },
+        more=True,
+    ),
+    "BertProcessing": Record({"sep": _PAIR, "cls": _PAIR}, more=True),
+    "RobertaProcessing": Record({"sep": _PAIR, "cls": _PAIR}, more=True),
+}
+_MODELS: dict[str, Rule] = {
+    "WordPiece": Record(
+        {
+            "vocab": Ids(),
+            "unk_token": _TEXT,
+            "continuing_subword_prefix": _TEXT,
+            "max_input_chars_per_word": Whole(1),
+        },
+        more=True,
+    ),
+    # A tokenizer that drops merges at random gives other scores each time.
+    "BPE": Record({"vocab": Ids()}, {"dropout": Maybe(Number(0, 0))}, more=True),
+    "WordLevel": Record({"vocab": Ids()}, more=True),
+    "Unigram": Record({"vocab": Each(Each(Either((_TEXT, Number())), 2, 2), least=1)}, more=True),
+}
+_OTHER = Record({"vocab": Free()}, more=True)
+_PART = Maybe(Record({"type": _TEXT}, more=True))
+_FILE = Record(
+    {"model": Record({}, {"type": Maybe(_TEXT)}, more=True)},
+    {
+        "added_tokens": Maybe(
+            Each(
+                Record(
+                    {"content": _TEXT, "id": _ID},
+                    dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), _FLAG),
+                    more=True,
+                )
+            )
+        ),
+        **dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor"), _PART),
+    },
+    more=True,
+)
+_NORMALIZER = Record(
+    dict.fromkeys(("clean_text", "handle_chinese_chars", "lowercase"), _FLAG),
+    {"strip_accents": Maybe(_FLAG)},
+    more=True,
+)
+
+
+def _check(path: Path, record: dict[str, Any]) -> None:
+    """Check what a `tokenizer.json` says, as far as it is read here, whatever runs it."""
+    check(path, record, _FILE)
+    model, normalizer = record["model"], record.get("normalizer") or {}
+    kind = model.get("type") or ("WordPiece" if "max_input_chars_per_word" in model else "")
+    check(path, model, _MODELS.get(kind, _OTHER), "model")
+    if normalizer.get("type") == "BertNormalizer":
+        check(path, normalizer, _NORMALIZER, "normalizer")
+    processor = record.get("post_processor") or {}
+    if processor.get("type") in _PROCESSORS:
+        check(path, processor, _PROCESSORS[processor["type"]], "post_processor")
+        _check_special(path, record, processor)
+
+
+def _check_special(path: Path, record: dict[str, Any], processor: dict[str, Any]) -> None:
+    """Check that the tokens that are put around a text have the ids that they have elsewhere."""
+    vocab = record["model"]["vocab"]
+    known = {token["content"]: token["id"] for token in record.get("added_tokens") or ()}
+    known |= vocab if isinstance(vocab, dict) else {}
+    if processor["type"] != "TemplateProcessing":
+        for name in ("sep", "cls"):
+            token, number = processor[name]
+            if known.get(token, number) != number or not isinstance(number, int):
+                refuse(
+                    path, f"is {shown(number)}: the id of {token!r} is {known.get(token)}", "post_processor", name, 1
+                )
+        return
+    for name, token in processor["special_tokens"].items():
+        place = ("post_processor", "special_tokens", name, "ids")
+        if len(token["ids"]) != len(token["tokens"]):
+            refuse(path, f"has {len(token['ids'])} ids for {len(token['tokens'])} tokens", *place)
+        for at, (content, number) in enumerate(zip(token["tokens"], token["ids"])):
+            if known.get(content, number) != number:
+                refuse(path, f"is {number}: the id of {shown(content)} is {known[content]}", *place, at)
+    for at, piece in enumerate(processor["single"]):
+        name = piece.get("SpecialToken", {}).get("id")
+        if name is not None and name not in processor["special_tokens"]:
+            hint = meant(name, list(processor["special_tokens"]))
+            refuse(
+                path,
+                f"is {shown(name)}: special_tokens has none of that name{hint}",
+                *("post_processor", "single", at, "SpecialToken", "id"),
+            )
+
+
+def read_own(path: Path) -> tuple[dict[str, Any], int]:
+    """Read the tokenizer of one of our own models: a WordPiece tokenizer, whose ids are 0 to n - 1.
+
+    Returns
+    -------
+    dict, int
+        What the file says, and n.
+    """
+    record = read(path)
+    _check(path, record)
+    vocab = record["model"]["vocab"]
+    if record["model"].get("type", "WordPiece") != "WordPiece":
+        refuse(path, f"is {shown(record['model']['type'])}: it must be 'WordPiece'", "model", "type")
+    added = {token["content"] for token in record.get("added_tokens") or ()} - vocab.keys() - {""}  # behind the others
+    if max(vocab.values()) != len(vocab) - 1:
+        ids = set(vocab.values())
+        missing = next(i for i in range(len(ids)) if i not in ids)
+        refuse(path, f"lacks the token of id {missing:,}", "model", "vocab")
+    return record, len(vocab) + len(added)
+
+
+def build(path: Path, record: dict[str, Any]) -> wordpiece.WordPiece:
+    """Build the kernels' tables of what `read_own` read.
+
+    Raises
+    ------
+    InputError
+        If the kernels cannot run it.
+    """
+    try:
+        return wordpiece.build_wordpiece(record)
+    except ValueError as error:
+        raise InputError(path, f"the kernels cannot run it: {error}", AGAIN) from None
+
+
+def read_tokenizer(directory: Path, own: bool = False) -> Tokenizer:
     """Read the tokenizer of a checkpoint.
 
     It is `tokenizer.json`, whose truncation and padding are not used, or is made of the files that older checkpoints
@@ -93,6 +255,8 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     ----------
     directory
         Folder of the checkpoint.
+    own
+        Whether it is one of our own models, whose tokenizer the kernels must run; see `read_own`.
 
     Raises
     ------
@@ -101,10 +265,12 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     """
     settings = _settings(directory)
     path = directory / "tokenizer.json"
-    if path.is_file():
-        record = read_json(path)
-        if not isinstance(record.get("model"), dict):
-            raise InputError(path, "it holds no tokenizer", "copy it again")
+    if own:
+        record = read_own(path)[0]
+    elif path.is_file():
+        record = read(path)
+        _check(path, record)
+        settings.check(directory, record)
     else:
         path, record = _older(directory, settings)
     normalizer, before = record.get("normalizer") or {}, record.get("pre_tokenizer") or {}
@@ -113,30 +279,20 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     if settings.family == "roberta" and before.get("type") == "ByteLevel":
         record["pre_tokenizer"] = {**before, "add_prefix_space": bool(settings.get("add_prefix_space", False))}
     limit = settings.get("model_max_length")
-    limit = int(limit) if isinstance(limit, (int, float)) and 0 < limit < _LARGEST else None
+    limit = None if limit is None or limit >= _LARGEST else int(limit)
     try:
         table = wordpiece.build_wordpiece(record)
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
+        if own:
+            raise InputError(path, f"the kernels cannot run it: {error}", AGAIN) from None
         return _library(path, record, limit, error)
-    n_ids = 1 + max(*record["model"]["vocab"].values(), *(int(i) for i in table.added_ids))
+    special = (*_ids(table.prefix), *_ids(table.suffix))
+    n_ids = 1 + max(*record["model"]["vocab"].values(), *_ids(table.added_ids), *special)
     return Tokenizer(_ids(table.prefix), _ids(table.suffix), limit, n_ids, "wordpiece", _kernels(table))
 
 
 def _ids(array: Any) -> tuple[int, ...]:
     return tuple(int(i) for i in array)
-
-
-def read_json(path: Path, remedy: str = "copy it again") -> dict[str, Any]:
-    """Return the object in a JSON file; `remedy` is for the case that there is no such file."""
-    if not path.is_file():
-        raise InputError(path, "not found", remedy)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(path, f"no JSON: {error}", "copy it again") from None
-    if not isinstance(record, dict):
-        raise InputError(path, "it holds no JSON object", "copy it again")
-    return record
 
 
 _FAMILIES = {"bert": "bert", "distilbert": "bert", "electra": "bert", "roberta": "roberta"}
@@ -171,6 +327,22 @@ class _Settings:
         options = {flag: bool(flags.get(flag, False)) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
         return {"content": str(flags.get("content", default)), "special": True, **options}
 
+    def check(self, directory: Path, record: dict[str, Any]) -> None:
+        """Refuse a `tokenizer.json` without the special tokens that are named beside it: it is another model's."""
+        vocab = record["model"]["vocab"]
+        known = set(vocab) if isinstance(vocab, dict) else {str(entry[0]) for entry in vocab if isinstance(entry, list)}
+        known |= {token["content"] for token in record.get("added_tokens") or ()}
+        for name in ("cls", "sep", "pad"):
+            token = self.get(f"{name}_token")
+            content = token["content"] if isinstance(token, dict) else token
+            if content is not None and content not in known:
+                raise InputError(
+                    directory / "tokenizer.json",
+                    f"it lacks the {name}_token {shown(content)}, which tokenizer_config.json or "
+                    "special_tokens_map.json names",
+                    "copy all its files again from one source",
+                )
+
     def normalizer(self) -> dict[str, Any]:
         return {
             "lowercase": bool(self.get("do_lower_case", True)),
@@ -179,9 +351,36 @@ class _Settings:
         }
 
 
+_TOKEN = Maybe(
+    Either(
+        (
+            _TEXT,
+            Record(
+                {"content": _TEXT}, dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), _FLAG), more=True
+            ),
+        )
+    )
+)
+_BESIDE = Record(
+    {},
+    {
+        "tokenizer_class": Maybe(_TEXT),
+        "model_max_length": Maybe(Number(1)),
+        **dict.fromkeys(
+            ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "do_basic_tokenize"),
+            Maybe(_FLAG),
+        ),
+        **{f"{name}_token": _TOKEN for name in ("cls", "sep", "unk", "pad", "mask")},
+    },
+    more=True,
+)
+
+
 def _settings(directory: Path) -> _Settings:
     names = ("config.json", "special_tokens_map.json", "tokenizer_config.json")
-    config, special, values = (read_json(directory / n) if (directory / n).is_file() else {} for n in names)
+    config, special, values = (read(directory / n) if (directory / n).is_file() else {} for n in names)
+    for name, found in zip(names[1:], (special, values)):
+        check(directory / name, found, _BESIDE)
     named = values.get("tokenizer_class") or config.get("tokenizer_class")
     if named:
         return _Settings(_CLASSES.get(str(named).removesuffix("Fast"), ""), {**special, **values})
@@ -191,7 +390,7 @@ def _settings(directory: Path) -> _Settings:
 def _older(directory: Path, settings: _Settings) -> tuple[Path, dict[str, Any]]:
     """Return one of the files of an older checkpoint's tokenizer, and what they say as `tokenizer.json` would."""
     more, merges = directory / "added_tokens.json", directory / "merges.txt"
-    plain = not (more.is_file() and read_json(more)) and settings.get("do_basic_tokenize", True)
+    plain = not (more.is_file() and read(more)) and settings.get("do_basic_tokenize", True)
     model: dict[str, Any]
     if plain and settings.family == "bert" and (path := directory / "vocab.txt").is_file():
         vocab = {token: i for i, token in enumerate(_lines(path))}
@@ -200,11 +399,12 @@ def _older(directory: Path, settings: _Settings) -> tuple[Path, dict[str, Any]]:
         normalizer = {"type": "BertNormalizer", "clean_text": True, **settings.normalizer()}
         before: dict[str, Any] = {"type": "BertPreTokenizer"}
     elif plain and settings.family == "roberta" and merges.is_file() and (path := directory / "vocab.json").is_file():
-        vocab = read_json(path)
+        vocab = read(path, Ids())
         names = {"cls": "<s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
         special = [settings.token(name, token) for name, token in names.items()]
         model = {"type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": False}
         model["merges"] = [line for line in _lines(merges) if line and not line.startswith("#version")]
+        _check_merges(merges, model["merges"], vocab)
         normalizer = None
         before = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     else:
@@ -243,26 +443,55 @@ def _older(directory: Path, settings: _Settings) -> tuple[Path, dict[str, Any]]:
     }
 
 
+def _check_merges(path: Path, merges: list[str], vocab: dict[str, int]) -> None:
+    """Refuse merges that were cut: they make all tokens of the vocabulary but bytes and some special ones."""
+    made = {first + second for first, _, second in (line.partition(" ") for line in merges)}
+    without = [token for token in vocab if len(token) > 1 and token not in made]
+    if len(without) > _SPECIAL:
+        raise InputError(
+            path,
+            f"{len(without):,} tokens of vocab.json are made by none of its {len(merges):,} lines, such as "
+            f"{shown(without[-1])}",
+            "it is cut, or belongs to another vocab.json: copy both again",
+        )
+
+
+_SPECIAL = 16
+"""Tokens of RoBERTa's vocabularies that no merge makes, at most."""
+
+
 def _lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028
+    try:
+        lines = read_bytes(path).decode("utf-8").split("\n")  # splitlines would also cut at U+2028
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"it is no UTF-8: {error.reason} at byte {error.start}", AGAIN) from None
     return lines[:-1] if lines[-1] == "" else lines
 
 
 def _kernels(table: wordpiece.WordPiece) -> Encode:
-    lock = Lock()
-
     @lru_cache(maxsize=4)
     def placed(backend: str) -> Any:
         return dispatch.place(table, backend)
 
     def encode(values: np.ndarray, offsets: np.ndarray, backend: str, trim: bool) -> tuple[np.ndarray, np.ndarray]:
-        with lock:
+        with loading:
             there = placed(backend)
         values, offsets = dispatch.place((values, offsets), backend)
         stream = wordpiece.wordpiece(values, offsets, there, special=False, backend=backend)
         return dispatch.fetch(stream.ids), dispatch.fetch(stream.offsets)
 
     return encode
+
+
+@contextmanager
+def _asked(path: Path, what: str) -> Iterator[None]:
+    """Turn the errors of the package `tokenizers`, which are of no class of their own, into ours."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # what panics in Rust is no Exception
+        raise InputError(path, f"{what}: {error}", "copy it again, or pip install -U tokenizers") from None
 
 
 def _library(path: Path, record: dict[str, Any], limit: int | None, reason: Exception) -> Tokenizer:
@@ -273,14 +502,12 @@ def _library(path: Path, record: dict[str, Any], limit: int | None, reason: Exce
         raise InputError(
             path, f"the kernels cannot run it: {reason}", "pip install 'affectcore[encoder]', which can"
         ) from None
-    try:
+    with _asked(path, "tokenizers cannot read it"):
         library = tokenizers.Tokenizer.from_str(json.dumps(record))
-    except Exception as error:  # the package raises plain Exception
-        raise InputError(path, f"tokenizers cannot read it: {error}", "pip install -U tokenizers") from None
-    library.no_truncation()
-    library.no_padding()
-    probe = library.encode("a", add_special_tokens=True)
-    bare = library.encode("a", add_special_tokens=False).ids
+        library.no_truncation()
+        library.no_padding()
+        probe = library.encode("a", add_special_tokens=True)
+        bare = library.encode("a", add_special_tokens=False).ids
     n_before = next((i for i, special in enumerate(probe.special_tokens_mask) if not special), len(probe.ids))
     prefix, suffix = probe.ids[:n_before], probe.ids[n_before + len(bare) :]
     if prefix + bare + suffix != probe.ids:
@@ -292,10 +519,11 @@ def _library(path: Path, record: dict[str, Any], limit: int | None, reason: Exce
         texts = [values[b:e].tobytes().decode("utf-8", "replace") for b, e in zip(ends[:-1], ends[1:])]
         if trim:
             texts = [text.strip() for text in texts]
-        found = [e.ids for e in library.encode_batch_fast(texts, add_special_tokens=False)]
+        with _asked(path, "tokenizers cannot run it"):
+            found = [e.ids for e in library.encode_batch_fast(texts, add_special_tokens=False)]
         counts = np.fromiter(map(len, found), np.int64, len(found))
         ids = np.fromiter(chain.from_iterable(found), np.int32, int(counts.sum()))
         return ids, np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
-    n_ids = 1 + max(library.get_vocab(with_added_tokens=True).values(), default=0)
+    n_ids = 1 + max([*library.get_vocab(with_added_tokens=True).values(), *prefix, *suffix], default=0)
     return Tokenizer(tuple(prefix), tuple(suffix), limit, n_ids, "tokenizers", encode)

@@ -256,14 +256,12 @@ def package_static(student: Path, teacher: Path, folder: Path, out: Path, found:
         "student": json.loads((student / "training.json").read_text()),
     }
     record: dict[str, Any] = {"network": {"type": "static", "n_unigrams": n_unigrams}, "licence": "Apache-2.0"}
-    record["distress"] = distress_record(found)
     tone = tone_heads(weight, bias, found)
     out.mkdir(parents=True, exist_ok=True)
     (out / "tokenizer.json").write_bytes((student / "tokenizer.json").read_bytes())
 
     def written(parts: list[Head], text: str = "") -> Static:
         base.save(out, record, arrays, parts, text)
-        base._load.cache_clear()
         model = base.load(out)
         assert isinstance(model, Static)
         return model
@@ -287,6 +285,7 @@ def package_static(student: Path, teacher: Path, folder: Path, out: Path, found:
         "`mini`. Needs no torch. A document's scores are the means of its passages' (consecutive sentences up to 256 "
         "bytes), weighted by tokens."
     )
+    record["distress"] = distress_record(found)
     written(
         parts,
         card(

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from affectcore.kernels.dispatch import implementation
+from affectcore.kernels.dispatch import implementation, is_tensor
 
 from .tables import Bag, Heads, align, bucket
 
@@ -109,5 +109,12 @@ def _check(bag: Bag) -> None:
         raise ValueError(
             f"rows must be int8 (n, d) with d a multiple of 16, not {kind} {tuple(bag.rows.shape)}: quantize the table"
         )
+    if not is_tensor(bag.n_unigrams):  # to ask a GPU would be to wait for it
+        n_buckets = bag.rows.shape[0] - int(bag.n_unigrams[0])
+        if not 0 <= n_buckets < bag.rows.shape[0] or n_buckets & (n_buckets - 1) or n_buckets > 1 << 31:
+            raise ValueError(
+                f"of {bag.rows.shape[0]} rows {int(bag.n_unigrams[0])} are of single tokens: there must be one at "
+                "least, and behind them none of pairs or a power of two of them"
+            )
     if tuple(bag.gains.shape) != (bag.rows.shape[0], 2):
         raise ValueError(f"gains must be ({bag.rows.shape[0]}, 2), one pair a row, not {tuple(bag.gains.shape)}")

@@ -38,6 +38,7 @@ HASH_MULTIPLIER = 0xD6E8FEB86659FD93
 CONTINUATION = 1 << 16  # in a row's first element, above the length
 BEGINNING_SHIFT = 40
 
+_LARGEST = 1 << 30  # bytes of the table of a vocabulary
 _END = 0x110000
 _REPLACEMENT = 0xFFFD
 _HANGUL, _HANGUL_END = 0xAC00, 0xD7A4
@@ -193,6 +194,8 @@ def _vocabulary(keys: Sequence[bytes], continuation: np.ndarray, ids: np.ndarray
     while (width - 1) * LANE < longest:
         width *= 2
     size = (width - 1) * LANE
+    if len(keys) * size > _LARGEST:
+        raise ValueError(f"a token of {longest:,} bytes among {len(keys):,} makes a table of over a GiB")
     rows = np.zeros((len(keys) + 1, width), np.uint64)
     lanes = rows[1:, 1:]
     lanes[:] = np.frombuffer(b"".join(k.ljust(size, b"\0") for k in keys), "<u8").reshape(-1, width - 1)
@@ -248,13 +251,13 @@ def build_wordpiece(tokenizer: Mapping[str, Any]) -> WordPiece:
     kind = model.get("type", "WordPiece" if "max_input_chars_per_word" in model else "of no type")
     if kind != "WordPiece":
         raise ValueError(f"tokenizer model {kind} is not supported: it must be WordPiece")
-    vocab = {str(key): int(number) for key, number in model["vocab"].items()}
+    vocab: Mapping[str, int] = model["vocab"]
     unknown = model.get("unk_token", "[UNK]")
     if unknown not in vocab:
         raise ValueError(f"the vocabulary lacks the tokenizer's unk_token {unknown!r}")
     max_chars = int(model.get("max_input_chars_per_word", 100))
-    if max_chars < 1:
-        raise ValueError(f"max_input_chars_per_word must be 1 at least, not {max_chars}")
+    if not 1 <= max_chars < CONTINUATION:
+        raise ValueError(f"max_input_chars_per_word must be from 1 to {CONTINUATION - 1:,}, not {max_chars}")
 
     lower = bool(normalizer.get("lowercase", True))
     strip = normalizer.get("strip_accents")
@@ -273,6 +276,8 @@ def build_wordpiece(tokenizer: Mapping[str, Any]) -> WordPiece:
     heads = [key for key in vocab if key in starts and key]
     keys = [key.encode() for key in heads] + [key[len(mark) :].encode() for key in goes_on]
     ids = np.array([vocab[key] for key in heads] + [vocab[key] for key in goes_on], np.int64)
+    if not keys:
+        raise ValueError("the vocabulary has no token that is not empty")
     if max(map(len, keys)) >= CONTINUATION or ids.min() < 0 or ids.max() >= 1 << 31:
         raise ValueError("the vocabulary has a token of more than 65,535 bytes or an id that is no int32")
     slots, rows, beginnings = _vocabulary(keys, np.arange(len(keys)) >= len(heads), ids)
@@ -280,6 +285,8 @@ def build_wordpiece(tokenizer: Mapping[str, Any]) -> WordPiece:
     added = _added_tokens(tokenizer.get("added_tokens") or (), vocab)
     contents = sorted((key.encode() for key in added), key=lambda key: -len(key))
     prefix, suffix = _special_tokens(tokenizer.get("post_processor"))
+    if not all(0 <= number < 1 << 31 for number in (*added.values(), *prefix, *suffix)):
+        raise ValueError("an added token, or one that is put around a text, has an id that is no int32")
     return WordPiece(
         page=page,
         data=data,

@@ -246,7 +246,7 @@ def _broken(path: list[Any], value: Any) -> dict[str, Any]:
     [
         (["model", "type"], "BPE", "model BPE"),
         (["model", "unk_token"], "<unk>", "lacks the tokenizer's unk_token '<unk>'"),
-        (["model", "max_input_chars_per_word"], 0, "max_input_chars_per_word must be 1"),
+        (["model", "max_input_chars_per_word"], 0, "max_input_chars_per_word must be from 1"),
         (["model", "vocab", "good"], -1, "no int32"),
         (["normalizer"], None, "normalizer None"),
         (["normalizer", "type"], "NFC", "normalizer NFC"),

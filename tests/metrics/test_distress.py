@@ -120,10 +120,15 @@ def test_records_that_are_not_whole(static: str, tmp_path: Path) -> None:
         if path.name != "affect.json":
             (folder / path.name).write_bytes(path.read_bytes())
     record = json.loads((Path(static) / "affect.json").read_text())
-    for wrong in ({"bias": 1, "weights": {}}, {"version": 1, "bias": 1, "weights": {"a": "b"}}, 7):
+    for wrong, message in (
+        ({"bias": 1, "weights": {"_distress_voice": 1}}, "distress.version is missing"),
+        ({"version": 1, "bias": 1, "weights": {"a": "b"}}, "distress.weights.a is 'b': a finite number"),
+        ({"version": 1, "bias": 1, "weights": {}}, "distress.weights is an empty object"),
+        ({"version": 1, "bias": 1, "weights": {"apology": 1}}, r"apology is of no .*did you mean 'apologies'\?"),
+        (7, "distress is 7: an object"),
+    ):
         (folder / "affect.json").write_text(json.dumps({**record, "distress": wrong}))
-        base._load.cache_clear()
-        with pytest.raises(InputError, match="distress is not understood"):
+        with pytest.raises(InputError, match=message):
             base.load(folder)
 
 
