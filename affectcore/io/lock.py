@@ -182,6 +182,8 @@ def _locked(handle: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as exc:
+        if exc.errno in (errno.EACCES, errno.EAGAIN):  # as lockf says it, which stands behind flock on NFS
+            return False
         if exc.errno == errno.EBADF:  # NFS locks only what can be written to: another user's file cannot
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from exc
         raise _NoLocksError from exc

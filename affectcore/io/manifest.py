@@ -56,6 +56,7 @@ __all__ = [
 MANIFEST = "_manifest.jsonl"
 """Name of the manifest in an output folder."""
 
+_BEGINNING = b'{"kind": "run"'  # of a manifest whose first line a crash has cut short
 _TOLD = 5  # differences of settings that are named
 
 
@@ -225,8 +226,7 @@ class Manifest:
         self._by_stem: dict[str, list[Part]] = {}
         self._handle: Any = None
         self._intact = 0
-        self.exists = os.path.lexists(path)
-        if self.exists:
+        if os.path.lexists(path):
             self._load(_read(path), lenient)
 
     # -- reading
@@ -239,6 +239,8 @@ class Manifest:
             except WrongLineError as exc:
                 if not lenient:
                     raise DamagedManifest(self.path, number, str(exc)) from None
+        if not (lenient or lines or cut.startswith(_BEGINNING) or _BEGINNING.startswith(cut)):
+            raise DamagedManifest(self.path, 1, "it is cut short")
         self._intact = len(data) - len(cut)
 
     def _take(self, line: bytes, lenient: bool) -> None:
@@ -331,7 +333,7 @@ class Manifest:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, content)
-        self.exists, self._intact = True, len(content)
+        self._intact = len(content)
 
     def set_states(self, states: Mapping[str, tuple[str, str]]) -> None:
         """Record inputs and states of stems, where they are not on record already, and wait until they are on disk."""

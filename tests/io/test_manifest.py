@@ -115,9 +115,10 @@ def test_fields_are_checked(tmp_path: Path, name: str, value: Any, told: str) ->
 @pytest.mark.parametrize("text", ["{}", "[]", "7", "not json", "[" * 100_000, '{"kind":"run","version":3,"config":{}}'])
 def test_other_files_are_no_manifests(tmp_path: Path, text: str) -> None:
     path = tmp_path / "_manifest.jsonl"
-    path.write_text(text + "\n")
-    with pytest.raises(OutputError, match=rf"^{path}, line 1: .*not a manifest as affectcore writes it"):
-        Manifest(path)
+    for content in (text + "\n", text[:1] + "x"):
+        path.write_text(content)
+        with pytest.raises(OutputError, match=rf"^{path}, line 1: .*not a manifest as affectcore writes it"):
+            Manifest(path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes and links")
@@ -178,3 +179,11 @@ def test_part_names() -> None:
     assert split_part_name("a-100000.parquet") == ("a", 100000)
     for name in ("a.parquet", "a-0001.parquet", "-00001.parquet", "a-000001.parquet", "a-00001.parquet.tmp"):
         assert split_part_name(name) is None
+
+
+def test_a_first_line_cut_short_is_a_manifest_that_begins(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    whole = path.read_bytes()
+    for cut in (0, 5, 20, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        assert Manifest(path).config is None
