@@ -173,8 +173,8 @@ def _say(line: str) -> None:
         return
     with _lock:
         told, _said = _said, True
-    if not told:
-        _log.warning(line)
+    if not told:  # which goes to standard error where nobody has set logging up, as in our commands
+        _log.warning("".join(c if c.isprintable() else "\ufffd" for c in line))
 
 
 class KernelCache(caching._Cache):

@@ -6,14 +6,12 @@ number of threads, and threads that need one wait for it.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any, NamedTuple
 
-_log = logging.getLogger("affectcore")
 _lock = RLock()
 _known: dict[str, None] = {}  # kernels whose modules have been imported
 _loaded: set[str] = set()
@@ -96,7 +94,9 @@ def _begin(function: Any) -> None:
         _depth += 1
         told = tuple(_watchers)
     if first:
-        _log.info("compiling kernels for this CPU (once); affectcore.warm_up does so ahead")
+        import logging  # late, for commands that compile nothing
+
+        logging.getLogger("affectcore").info("compiling kernels for this CPU (once); affectcore.warm_up does so ahead")
     for callback in told:
         callback()
 

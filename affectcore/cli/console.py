@@ -7,7 +7,6 @@ same: the width of what is shown is known only there.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _LOG_SECONDS = 60.0
+_READING = "reading the first batch"
 
 
 def out() -> Console:
@@ -91,7 +91,7 @@ def model_column(names: Iterable[str]) -> str | None:
 
 @contextmanager
 def progress(
-    console: Console, *, quiet: bool = False, every: float = _LOG_SECONDS, task: str = "reading the first batch"
+    console: Console, *, quiet: bool = False, every: float = _LOG_SECONDS, task: str = _READING
 ) -> Iterator[Callable[[int, int, int], None] | None]:
     """Show progress: a live line on a terminal, first `task`, else one log line every `every` seconds.
 
@@ -105,8 +105,10 @@ def progress(
     from affectcore.cli import compiling
     from affectcore.kernels import compilation
 
-    log = logging.getLogger("affectcore")
     if quiet:
+        import logging
+
+        log = logging.getLogger("affectcore")
         level = log.level
         log.setLevel(logging.ERROR)
         try:
@@ -128,13 +130,19 @@ def progress(
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             line = bar.add_task(task, total=None)
+            after = "scoring the first batch" if task == _READING else task  # reading is over by then
 
             def look() -> None:
-                if (state := compilation.state()).active:
-                    bar.update(line, description=compiling.doing(state))
+                state = compilation.state()
+                bar.update(line, description=compiling.doing(state) if state.active else after)
+
+            def show(rows: int, size: int, files: int) -> None:
+                nonlocal after
+                after = text(rows, size, files)
+                bar.update(line, description=after)
 
             with compiling.display(), compilation.watched(look):
-                yield lambda rows, size, files: bar.update(line, description=text(rows, size, files))
+                yield show
         return
 
     last = started

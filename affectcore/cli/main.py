@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -95,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     kept = ""
     try:
-        with _logged(), notes(_note):
+        with notes(_note):
             code = typer.main.get_command(app)(args=arguments, prog_name="affectcore", standalone_mode=False)
         sys.stdout.flush()
         code = code if isinstance(code, int) else EXIT_DONE
@@ -118,22 +116,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:  # raised, or turned into a code by typer already
         _say("interrupted", kept)
     return code
-
-
-class _Handler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        _note(record.getMessage())
-
-
-@contextmanager
-def _logged() -> Iterator[None]:
-    """Print what the engine warns of on standard error, above a progress line if there is one."""
-    logger, handler = logging.getLogger("affectcore"), _Handler(logging.WARNING)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 def _note(text: str) -> None:
