@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -247,6 +248,23 @@ def test_row_ends_in_chunks(pieces: list[str], cuts: list[int], stretch: int) ->
             found = rows.feed(data[at : at + size])
             assert found == max((end - at for end in ends if at < end <= at + size), default=0)
             at += size
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.jsonl", "a.csv"])
+def test_time_grows_as_columns_do(tmp_path: Path, name: str) -> None:
+    """Of eight times as many columns: 8 in linear, 64 in quadratic time."""
+    least = []
+    for n in (250, 2000):
+        path = tmp_path / str(n) / name
+        path.parent.mkdir()
+        write(path, pa.table({"text": ["a"] * 4, **{f"column {i}": range(4) for i in range(n)}}))
+        seconds = []
+        for _ in range(3):
+            started = time.process_time()
+            assert len(read(path)[0].column_names) == n
+            seconds.append(time.process_time() - started)
+        least.append(min(seconds))
+    assert least[1] < 20 * max(least[0], 0.002)
 
 
 MEMORY = """
