@@ -275,6 +275,7 @@ def choose(text: str | None, options: Mapping[str, str] | Sequence[str]) -> tupl
     *ways, also = _patterns(tuple(options))
     for way in ways:
         found: dict[str, int] = {}
+        joined: set[int] = set()  # ends of labels: what is joined to those has been gone through
         for first in way.finditer(answer):
             if _NEGATED.search(answer, max(0, first.start() - 40), first.start()):
                 continue
@@ -286,6 +287,9 @@ def choose(text: str | None, options: Mapping[str, str] | Sequence[str]) -> tupl
                 word = name in ("a", "i") and _WORD_AFTER.match(answer, end)
                 if word or _NEGATED.search(answer, max(0, start - 40), start):
                     break
+                if end in joined:
+                    break
+                joined.add(end)
                 found.setdefault(by_fold[name], end)
                 match = also.match(answer, end)
         if len(found) > 1:

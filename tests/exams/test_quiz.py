@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -341,3 +342,10 @@ def test_help_imports_nothing_heavy() -> None:
         assert "--report" in out
         for heavy in ("numpy", "pyarrow", "scipy"):
             assert f"'{heavy}'" not in out
+
+
+@pytest.mark.parametrize(("unit", "said"), [("(A), ", "A"), ("(A) or (B), ", None), ("(a) and ", "A")])
+def test_many_options_take_no_longer_than_others(unit: str, said: str | None) -> None:
+    started = time.process_time()
+    assert choose("x " + unit * 20_000, OPTIONS)[0] == said
+    assert time.process_time() - started < 10

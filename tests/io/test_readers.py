@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affectcore.errors import InputError, UsageError
-from affectcore.io.formats import delimited
+from affectcore.io.formats import delimited, jsonl
 from affectcore.io.formats.base import MAX_PROBLEMS, MAX_ROWS, cut, offsets_of
 from affectcore.io.formats.delimited import RowEnds
 from affectcore.io.formats.texts import extract, is_chat, known_roles
@@ -265,6 +265,35 @@ def test_time_grows_as_columns_do(tmp_path: Path, name: str) -> None:
             seconds.append(time.process_time() - started)
         least.append(min(seconds))
     assert least[1] < 20 * max(least[0], 0.002)
+
+
+def test_jsonl_with_fields_of_each_rows_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "_MOST_VALUES", 1 << 20)
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "a{i}", "n": {i}, "key{i}": 1}}\n' for i in range(3000)))
+    with pytest.raises(
+        UsageError, match=r"a.jsonl: 3,002 different fields in the first 3,000 rows; name those to keep"
+    ):
+        open_reader(source(path))
+    kept, texts = read(path, keep=["n", "key7"])
+    assert (kept["n"].to_pylist(), texts[:2], len(texts)) == (list(range(3000)), [b"a0", b"a1"], 3000)
+    assert kept["key7"].drop_null().to_pylist() == [1]
+    path.write_text("".join(f'{{"text": "a", "n": {i}, "more": {{"key{i}": 1}}}}\n' for i in range(3000)))
+    kept, _ = read(path)
+    assert kept.column_names == ["n"]
+    kept, _ = read(path, keep=["more"])
+    assert kept["more"].to_pylist()[7] == '{"key7": 1}'
+
+
+def test_jsonl_line_of_many_brackets_and_escapes(tmp_path: Path) -> None:
+    """A line that is cut off within a text, after more brackets than there may be."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "good"}\n{"text": ' + b"[" * 1500 + b'"' + b'\\"' * 200_000)
+    started = time.process_time()
+    with open_reader(source(path)) as reader:
+        assert [texts.to_pylist() for _, texts in reader] == [["good"]]
+        assert len(reader.take_problems()) == 1
+    assert time.process_time() - started < 10
 
 
 MEMORY = """

@@ -41,7 +41,11 @@ _BOM = b"\xef\xbb\xbf"
 _MAX_LINE = 1 << 30
 _FIELDS = ("role", "content")
 _LONG = re.compile(rb":\s*-?[0-9]{19,}\s*[,}]")  # an integer that int64 may be too short for
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)  # one that is never closed goes to the end
+_NAME = re.compile(rb'"([^"\\]{1,200})"[ \t]*:')
+_SAMPLE = 1 << 20
+_MOST_VALUES = 1 << 26
+"""Rows times columns of the first block, at most: where each row has fields of its own, that is the rows' square."""
 _DEEPEST = 1000
 """Objects and lists within each other, at most: pyarrow crashes at some thousands."""
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -156,13 +160,14 @@ class JsonlReader(Reader):
 
     def _infer(self, block: _Block) -> tuple[pa.RecordBatch, Any] | None:
         """Fix the columns by this block and convert it; None where it holds no valid line."""
-        table = _parse(block.data, None)
+        many = _has_many_names(block.data)
+        table = None if many else _parse(block.data, None)
         lines: list[_Line] | None = None
         if table is None:
             lines = self._lines(block)
             if not lines:
                 return None
-            table = _parse(b"\n".join(x.data for x in lines), None)
+            table = None if many else _parse(b"\n".join(x.data for x in lines), None)
         if table is not None:
             if table.num_rows == 0:
                 return None
@@ -198,6 +203,15 @@ class JsonlReader(Reader):
     def _settle_by_value(self, rows: list[dict[str, Any]]) -> None:
         """Fix the columns where values of one field differ in type from row to row."""
         names = list(dict.fromkeys(name for row in rows for name in row))
+        if len(names) * len(rows) > _MOST_VALUES:
+            if self._keep is None:
+                raise UsageError(
+                    f"{self.source.path}: {len(names):,} different fields in the first {len(rows):,} rows;"
+                    " name those to keep with --keep"
+                )
+            path = (self._wanted or "").split(".")
+            asked = {*self._keep, *self._usual, *(".".join(path[:k]) for k in range(1, len(path) + 1))}
+            names = [name for name in names if name in asked]
         columns = {name: [row.get(name) for row in rows] for name in names}
         self._text = self._pick_by_value(columns)
         self.text_column = self._text.name
@@ -410,6 +424,13 @@ def _parse(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
     return table if table.num_rows == n_lines else None
 
 
+def _has_many_names(data: bytes) -> bool:
+    """Tell whether so many fields are named that a column for each, of objects within objects too, takes too much."""
+    sample = data[:_SAMPLE]
+    names = len(set(_NAME.findall(sample)))
+    return names * max(1, sample.count(b"\n")) * (len(data) / max(1, len(sample))) ** 2 > _MOST_VALUES and names > 1000
+
+
 def _too_deep(data: bytes, begin: int = 0, end: int | None = None) -> bool:
     """Tell whether a line has more than `_DEEPEST` objects and lists within each other."""
     end = len(data) if end is None else end
@@ -482,6 +503,8 @@ def _type_of(values: list[Any]) -> pa.DataType | None:
 
 
 def _nested_type(values: list[Any]) -> pa.DataType:
+    if len(set(_NAME.findall(json.dumps(values).encode()))) * len(values) > _MOST_VALUES:
+        return pa.string()
     try:
         return _settled(pa.array(values).type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
