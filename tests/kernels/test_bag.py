@@ -233,6 +233,9 @@ def test_malformed_tables() -> None:
     ):
         with pytest.raises(ValueError, match="multiple of 16"):
             bag.pool(ids, offsets, bad)
+    for n_unigrams in (-1, 0, 49, 51, 115, 10**9):
+        with pytest.raises(ValueError, match="a power of two of them"):
+            bag.pool(ids, offsets, good._replace(n_unigrams=np.array([n_unigrams], np.int64)))
     with pytest.raises(ValueError, match="one pair a row"):
         bag.pool(ids, offsets, good._replace(gains=good.gains[:-1]))
     for name in heads._fields:
