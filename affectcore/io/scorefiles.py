@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore.errors import AffectcoreError, InputError, UsageError
+from affectcore.io.finished import finished_parts
 from affectcore.io.formats.base import valid_strings
-from affectcore.io.manifest import MANIFEST, few_names, finished_parts
+from affectcore.io.manifest import MANIFEST, few_names
 
 __all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
 
