@@ -11,7 +11,6 @@ Names of outputs are on record before the files are there: what lies in the fold
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import stat
@@ -23,9 +22,6 @@ from typing import Any
 from affectcore.errors import InputError, OutputError
 from affectcore.io.files import write_whole, writing
 from affectcore.io.manifest_lines import (
-    FAILED,
-    GONE,
-    HERE,
     INPUT,
     OLD,
     PART,
@@ -50,7 +46,6 @@ __all__ = [
     "config_hash",
     "few_names",
     "fingerprint",
-    "finished_parts",
 ]
 
 MANIFEST = "_manifest.jsonl"
@@ -399,6 +394,27 @@ class Manifest:
         """Return the stems on record and the inputs that they are of, by their latest lines."""
         return {**{p.stem: p.input for p in self.parts}, **{stem: i for stem, (i, _) in self.states.items()}}
 
+    def sequence(self, stem: str, mark: str | None = None) -> tuple[list[Part], bool]:
+        """Return the latest parts of one state of an input in order, and whether they reach its end.
+
+        The state is that of the fingerprint `mark`, by default that of the first part.
+        """
+        latest = {p.part: p for p in self.of(stem)}
+        found: list[Part] = []
+        row = 0
+        while (part := latest.get(len(found))) is not None:
+            mark = part.fingerprint if mark is None else mark
+            if part.first_row != row or part.fingerprint != mark:
+                break
+            row += part.rows
+            after = latest.get(len(found) + 1)
+            if after is not None and after.fingerprint == mark and (part.last or after.first_row != row):
+                break  # one of the two lines is not true
+            found.append(part)
+            if part.last:
+                return found, True
+        return found, False
+
     def finished(self, stem: str, mark: str, folder: Path, *, verify: bool = False, sha256: str = "") -> list[Part]:
         """Return the parts of an input that need not be done again: unchanged input, whole output, in order from 0.
 
@@ -412,87 +428,13 @@ class Manifest:
             Compare checksums of outputs too, and `sha256`, the input's, where one is on record.
         """
         done: list[Part] = []
-        for part in _sequence(self.of(stem), mark)[0]:
+        for part in self.sequence(stem, mark)[0]:
             if part.failed or (sha256 and part.input_sha256 and part.input_sha256 != sha256):
                 break
             if not part.unchanged(folder, verify=verify):
                 break
             done.append(part)
         return done
-
-
-def finished_parts(folder: Path) -> tuple[list[Path], set[str], list[str]]:
-    """Return which score files in an output folder count.
-
-    What counts are the parts of inputs that a run read to their end, or to a fault that is on record: not those of
-    inputs that are unfinished, or were gone when the last run looked.
-
-    Returns
-    -------
-    list of Path, set of str, list of str
-        The files that count; what does not, as sentences; and the names of the files that these are about, between.
-
-    Raises
-    ------
-    InputError
-        The manifest is damaged.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest = Manifest(path)
-    except DamagedManifest as exc:
-        raise InputError(path, exc.reason, "score again with --overwrite, or name the score files one by one") from exc
-    counted: list[Path] = []
-    unfinished, gone, faulty, changed, left_out = [], [], [], [], []
-    for stem, source in manifest.stems().items():
-        state = manifest.states.get(stem, ("", HERE))[1]
-        parts, whole = _sequence(manifest.of(stem))
-        if state == FAILED:
-            parts = list(itertools.takewhile(lambda part: part.unchanged(folder), parts))
-        left_out.append(stem)
-        if state == GONE:
-            gone.append(source)
-        elif not whole and state != FAILED:
-            unfinished.append(source)
-        elif not all(part.unchanged(folder) for part in parts):
-            changed.append(source)
-        else:
-            left_out.pop()
-            counted += [folder / part.output for part in parts]
-            if state == FAILED or parts[-1].failed:
-                faulty.append(source)
-    notes = []
-    if unfinished:
-        how = "the same affectcore score with --resume finishes them"
-        notes.append(f"Left out of {folder}: scores of unfinished inputs, {few_names(unfinished)}; {how}.")
-    if gone:
-        notes.append(f"Left out of {folder}: scores of inputs that are no longer there, {few_names(gone)}.")
-    if changed:
-        how = "affectcore score with --resume makes them again"
-        notes.append(f"Left out of {folder}: scores with a part missing or changed, of {few_names(changed)}; {how}.")
-    if faulty:
-        notes.append(f"{folder} has only a part of what could not be read (see _errors.jsonl): {few_names(faulty)}.")
-    told_of = {part.output for stem in left_out for part in manifest.of(stem)}
-    return sorted(counted), told_of, notes
-
-
-def _sequence(parts: list[Part], mark: str | None = None) -> tuple[list[Part], bool]:
-    """Return the latest parts of one state of an input in order, and whether they reach its end."""
-    latest = {p.part: p for p in parts}
-    found: list[Part] = []
-    row = 0
-    while (part := latest.get(len(found))) is not None:
-        mark = part.fingerprint if mark is None else mark
-        if part.first_row != row or part.fingerprint != mark:
-            break
-        row += part.rows
-        after = latest.get(len(found) + 1)
-        if after is not None and after.fingerprint == mark and (part.last or after.first_row != row):
-            break  # one of the two lines is not true
-        found.append(part)
-        if part.last:
-            return found, True
-    return found, False
 
 
 def few_names(names: list[str]) -> str:

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from affectcore import escape
 from affectcore.errors import AffectcoreError, InputError, UsageError, suggest
+from affectcore.io.finished import finished_parts
 from affectcore.io.formats.base import valid_strings
-from affectcore.io.manifest import MANIFEST, few_names, finished_parts
+from affectcore.io.manifest import MANIFEST, few_names
 
 __all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
 

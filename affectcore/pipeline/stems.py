@@ -30,23 +30,28 @@ def stems_of(
         Stems that earlier runs gave, and their inputs. Inputs keep theirs, also when they were moved, and no other
         input gets one of them: else its parts would be replaced.
     parts
-        Parts of those inputs, which know a moved input by its fingerprint.
+        Parts of those inputs, which know an input by its fingerprint when it was moved, or moved back.
     taken
         Stems that nothing may have, because files of other people are called like that.
     """
     before = {os.path.realpath(path): stem for stem, path in earlier.items()}
     gone = {stem for path, stem in before.items() if not Path(path).exists()}
     moved = {part.fingerprint: part.stem for part in parts if part.stem in gone}
+    same = {(os.path.realpath(part.input), part.fingerprint): part.stem for part in parts}
     stems: dict[Path, str] = {}
+    given: set[str] = set()
     rest = []
     for source in sources:
-        kept = before.get(os.path.realpath(source.path))
+        path = os.path.realpath(source.path)
+        kept = before.get(path)
         if kept is None:
             with contextlib.suppress(InputError):
-                kept = moved.pop(fingerprint(source.path), None)
-        if kept is None:
+                mark = fingerprint(source.path)
+                kept = moved.pop(mark, None) or same.get((path, mark))
+        if kept is None or kept in given:
             rest.append(source)
         else:
+            given.add(kept)
             stems[source.path] = kept
     # Some file systems take names for one that differ in case only.
     used = {stem.casefold() for stem in (*earlier, *taken)}

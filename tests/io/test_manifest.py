@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from affectcore.errors import InputError, OutputError
-from affectcore.io.manifest import Manifest, Part, config_hash, finished_parts
+from affectcore.io.finished import finished_parts
+from affectcore.io.manifest import Manifest, Part, config_hash
 from affectcore.io.manifest_lines import FAILED, GONE, HERE, line_of, split_part_name
 
 CONFIG: dict[str, Any] = {"text": None, "keep": ["id"]}
