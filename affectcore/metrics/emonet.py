@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affectcore.locks import loading
+from affectcore.forks import loading
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from affectcore import lexicons
+from affectcore.forks import loading
 from affectcore.kernels import dispatch, tone, words
-from affectcore.locks import loading
 from affectcore.metrics.registry import GROUPS
 
 Columns = dict[str, np.ndarray]

@@ -256,6 +256,7 @@ def load(name_or_path: str | Path) -> Model:
         run; the message says why.
     """
     directory = locate(name_or_path)
+    _check_bases(str(name_or_path), directory)
     if is_checkpoint(directory):
         name = "" if Path(name_or_path).expanduser().is_dir() else str(name_or_path)
         return _load_checkpoint(directory, name, _state(directory))
@@ -366,41 +367,47 @@ _under_way: ContextVar[tuple[Path, ...]] = ContextVar("_under_way", default=())
 
 def _on_base(directory: Path, record: dict[str, Any], heads: Sequence[Head]) -> Model:
     """Load the model whose features heads use, and put them beside its own."""
-    path, name = directory / "affect.json", record["base"]["name"]
-    above = (*_under_way.get(), directory)
+    path = directory / "affect.json"
+    token = _under_way.set((*_under_way.get(), directory))
     try:
-        below = locate(name)
-        if below in above:
-            ring = " -> ".join([part.name for part in above[above.index(below) :]] + [below.name])
-            schema.refuse(path, f"is {name!r}, so that it is its own base: {ring}", "base", "name", remedy=_CORRECT)
-        token = _under_way.set(above)
-        try:
-            base = load(name)
-        finally:
-            _under_way.reset(token)
+        base = load(record["base"]["name"])
     except UsageError as error:
         raise InputError(path, f"its heads are on the features of another model: {error}", _CORRECT) from None
+    finally:
+        _under_way.reset(token)
     if base.content_hash != record["base"]["content_hash"]:
         raise InputError(
             path,
             f"its heads were trained on {base.name} {record['base']['content_hash']}; here is {base.content_hash}",
             "train them again with affectcore train",
         )
-    width = len(base.heads[0].weight)
-    for head in heads:
-        if len(head.weight) != width:
+    for own, other in zip(heads, base.heads[:1]):  # the rows of all heads of a model are as many
+        if len(own.weight) != len(other.weight):
+            reason = f"has {len(own.weight)} rows: {base.name} gives {len(other.weight)} features"
             raise InputError(
                 directory / "model.safetensors",
-                f"array heads.{head.name}.weight has {len(head.weight)} rows: {base.name} gives {width} features",
+                f"array heads.{own.name}.weight {reason}",
                 "train it again with affectcore train",
             )
-    own = {head.name for head in heads}
-    kept = [head for head in base.heads if head.name not in own]
+    names = {head.name for head in heads}
+    kept = [head for head in base.heads if head.name not in names]
     affect.check_columns(path, [(f"head {h.name!r}", column) for h in (*kept, *heads) for column in h.columns])
     return base.with_heads([*kept, *heads], directory.name, content_hash(directory))
 
 
 _CORRECT = "put that model back, or correct base.name; its content hash is compared"
+_MOST_BASES = 20
+
+
+def _check_bases(name: str, directory: Path) -> None:
+    """Refuse a base that is among the models that it is loaded for, or too far below them."""
+    above = _under_way.get()
+    reason = f"over {_MOST_BASES} models, each the base of the one before" if len(above) > _MOST_BASES else ""
+    if directory in above:
+        ring = [*above[above.index(directory) :], directory]
+        reason = f"so that it is its own base: {' -> '.join(part.name for part in ring)}"
+    if reason:
+        schema.refuse(above[-1] / "affect.json", f"is {name!r}, {reason}", "base", "name", remedy=_CORRECT)
 
 
 def read_record(directory: Path) -> dict[str, Any]:

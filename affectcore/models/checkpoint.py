@@ -910,6 +910,8 @@ def _encoder_parts(
         raise InputError(path, f"it has ids up to {n - 1}, and the network has {len(words)} rows for them", _BOTH)
     if own and n < len(words):
         raise InputError(path, f"it has {n:,} tokens, and the network has {len(words):,} rows for them", _BOTH)
+    if own and not len(tokenizer.prefix) == len(tokenizer.suffix) == 1:
+        raise InputError(path, "post_processor puts other than one token before a text and one behind it", AGAIN)
     lines = directory / "vocab.txt"
     if not path.is_file() and lines.is_file() and not any(len(words) == -(-n // m) * m for m in _MULTIPLES):
         raise InputError(

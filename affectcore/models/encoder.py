@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from affectcore.arrow import blocks, ragged
 from affectcore.errors import TextError, UsageError
+from affectcore.forks import counting, loading
 from affectcore.kernels import activations, dispatch, encoder, segments
-from affectcore.locks import counting, loading
 from affectcore.models import checkpoint
 from affectcore.models.base import PASSAGE_BYTES, Head, Model, Scored, weights
 from affectcore.pipeline.batching import Bundle, assemble, bundles, stream, unique

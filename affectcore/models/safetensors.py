@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -114,7 +115,10 @@ def _array(path: Path, entry: _Entry, place: int, data: np.ndarray) -> np.ndarra
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write arrays in order of their names, so that equal arrays give equal bytes."""
+    """Write arrays in order of their names, so that equal arrays give equal bytes.
+
+    A file that is there already is replaced, not written over: models that are loaded are views of it.
+    """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     at = 0
     ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
@@ -127,8 +131,14 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
         at += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)  # arrays start at a multiple of 64 bytes
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for array in ordered.values():
-            file.write(array.tobytes())
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little"))
+            file.write(text)
+            for array in ordered.values():
+                file.write(array.tobytes())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from affectcore.arrow import blocks, ragged
 from affectcore.errors import InputError
+from affectcore.forks import loading
 from affectcore.kernels import activations, bag, dispatch, segments, wordpiece
-from affectcore.locks import loading
 from affectcore.models import affect, base, schema
 from affectcore.models.base import PASSAGE_BYTES, Head, Model, Scored, weights
-from affectcore.models.tokenizer import build, read_own
+from affectcore.models.tokenizer_file import build, read_own
 
 
 class Tables(NamedTuple):
@@ -57,7 +57,7 @@ class Static(Model):
         self.content_hash = base.content_hash(directory)
         self.record = record
         self._arrays = arrays
-        self._vocabulary = _checked(directory, record, arrays, heads)
+        self._words = [_checked(directory, record, arrays, heads)]  # shared with models of other heads
         self._tables = lru_cache(maxsize=4)(self._load_tables)
 
     def with_heads(self, heads: Sequence[Head], name: str, content_hash: str) -> Static:
@@ -73,8 +73,10 @@ class Static(Model):
 
     def _load_tables(self, backend: str) -> Tables:
         rows = self._arrays["rows"]
+        if isinstance(self._words[0], dict):
+            self._words[0] = build(self.directory / "tokenizer.json", self._words[0])
         tables = Tables(
-            build(self.directory / "tokenizer.json", self._vocabulary),
+            self._words[0],
             bag.Bag(
                 rows=bag.align(rows),
                 gains=self._arrays["gains"].astype(np.float32),
@@ -171,9 +173,7 @@ class Static(Model):
         }
 
 
-def _checked(
-    directory: Path, record: dict[str, Any], arrays: dict[str, np.ndarray], heads: Sequence[Head]
-) -> dict[str, Any]:
+def _checked(directory: Path, record: dict[str, Any], arrays: dict[str, np.ndarray], heads: Sequence[Head]) -> Any:
     """Check the arrays, the tokenizer and the numbers that they share; return what `tokenizer.json` says."""
     path = directory / "model.safetensors"
     vocabulary, n_ids = read_own(directory / "tokenizer.json")

@@ -183,7 +183,7 @@ def test_a_damaged_model_directory(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["models", str(tmp_path)]) == EXIT_FAILED
     assert "affect.json" in capsys.readouterr().err
     (tmp_path / "affect.json").write_text('{"format": 1}')
-    with pytest.raises(InputError, match="no field 'heads'"):
+    with pytest.raises(InputError, match="heads is missing"):
         describe(tmp_path)
     started = time.perf_counter()
     assert main(["models", str(tmp_path / "absent")]) == EXIT_USAGE

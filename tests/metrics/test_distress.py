@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import toned
 
@@ -18,7 +19,6 @@ from affectcore.kernels import segments
 from affectcore.metrics import distress, dynamics, emotion, lexical, registry
 from affectcore.models import base
 from affectcore.models.base import weights
-from affectcore.scorer import _encode
 
 SAD = "I am so sorry, it's all my fault. I give up. There is no hope left for me, and I can't go on. "
 CALM = "The list is empty because the loop ends early. Check line 42 first, then run the tests again. "
@@ -32,7 +32,7 @@ def features(model: str, unit: str = "document") -> dict[str, np.ndarray]:
     network = base.load(model)
     table = ac.Scorer(model, "emotion,lexical", unit=unit).score(ROWS)
     found = {name: table[name].to_numpy().astype(np.float64) for name in table.column_names if name[:8] != "segment_"}
-    values, offsets = ragged(_encode([row or "" for row in ROWS]))
+    values, offsets = ragged(pa.array([row or "" for row in ROWS], pa.large_string()))
     own = emotion.score(values, offsets, toned.HIDDEN, network, unit=unit)
     return found | {name: own[name] for name in toned.HIDDEN}
 
@@ -54,7 +54,7 @@ def test_the_index_is_the_published_formula(model: str, unit: str) -> None:
 
 def test_hidden_logits_are_pooled_as_their_level_says(static: str) -> None:
     network = base.load(static)
-    values, offsets = ragged(_encode(ROWS[:4]))
+    values, offsets = ragged(pa.array(ROWS[:4], pa.large_string()))
     scored = network.score(values, offsets)
     columns = [column for head in network.heads for column in head.columns]
     own = emotion.score(values, offsets, toned.HIDDEN, network)
@@ -152,7 +152,7 @@ def test_heads_of_a_user_inherit_distress(static: str, tmp_path: Path) -> None:
 
 
 def test_rates_have_to_be_given(static: str) -> None:
-    values, offsets = ragged(_encode([SAD]))
+    values, offsets = ragged(pa.array([SAD], pa.large_string()))
     with pytest.raises(ValueError, match="needs the columns"):
         emotion.score(values, offsets, {"distress"}, base.load(static))
 
@@ -163,7 +163,7 @@ def test_rates_have_to_be_given(static: str) -> None:
 def test_dynamics_over_the_passages_of_a_text(model: str) -> None:
     network = base.load(model)
     table = ac.Scorer(model, ["dynamics", "lexical"]).score(ROWS).to_pydict()
-    values, offsets = ragged(_encode([row or "" for row in ROWS]))
+    values, offsets = ragged(pa.array([row or "" for row in ROWS], pa.large_string()))
     scored = network.score(values, offsets)
     columns = [column for head in network.heads for column in head.columns]
     begin, parts = 0, {}
@@ -246,7 +246,7 @@ def test_terms_are_what_the_rates_count() -> None:
     from affectcore.lexicons import LISTS
 
     texts = [SAD, CALM, "Don\u2019t be sorry to hear it; SORRY! (I) quit my job, i quit.", "", "it's pointless to try"]
-    values, offsets = ragged(_encode(texts))
+    values, offsets = ragged(pa.array(texts, pa.large_string()))
     found = lexical.terms(values, offsets, LISTS)
     counted: Any = lexical.score(values, offsets, LISTS)
     for d, terms in enumerate(found):

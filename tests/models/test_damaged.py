@@ -290,6 +290,23 @@ def test_bases_that_are_not_there(models: dict[str, Path], tmp_path: Path, name:
         base.load(path)
 
 
+def test_bases_without_end(models: dict[str, Path], tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(models["heads"] / "model.safetensors", tmp_path / str(number))
+        record = json.loads((models["heads"] / "affect.json").read_text())
+        record["base"]["name"] = str(tmp_path / str(number + 1))
+        (tmp_path / str(number) / "affect.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="over 20 models, each the base of the one before"):
+        base.load(tmp_path / "0")
+
+
+def test_our_own_encoders_have_a_token_before_and_behind(models: dict[str, Path], tmp_path: Path) -> None:
+    path = edited(models["mini"], tmp_path / "m", "tokenizer.json", ("post_processor", "single", 0), ...)
+    with pytest.raises(InputError, match="post_processor puts other than one token before"):
+        base.load(path)
+
+
 def entry(dtype: Any, shape: Any, *offsets: Any) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": list(offsets)}
 
@@ -338,6 +355,15 @@ def test_arrays_stand_in_the_file_in_any_order(tmp_path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(range(8)))
     found = safetensors.read(path)[0]
     assert list(found) == ["b", "a"] and found["a"].tolist() == [0, 1, 2, 3] and found["b"].tolist() == [4, 5, 6, 7]
+
+
+def test_a_model_that_is_written_over_goes_on(models: dict[str, Path], tmp_path: Path) -> None:
+    """A loaded model is a view of its file, which would be a bus error where that gets shorter."""
+    path = Path(shutil.copytree(models["bert"], tmp_path / "bert"))
+    scorer = ac.Scorer(str(path), metrics="bert")
+    safetensors.write(path / "model.safetensors", {"a": np.zeros(1, np.float32)})
+    assert scorer.score(["I love it"]).equals(ac.Scorer(str(models["bert"]), metrics="bert").score(["I love it"]))
+    assert not list(path.glob(".*"))
 
 
 def test_what_is_in_the_way_or_may_not_be_read(models: dict[str, Path], tmp_path: Path) -> None:

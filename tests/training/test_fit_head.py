@@ -458,7 +458,7 @@ def test_a_directory_of_heads_stands_for_its_base(tmp_path: Path, model: StandIn
     record = json.loads((tmp_path / "one" / "affect.json").read_text())
     del record["base"]
     (tmp_path / "one" / "affect.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match="its network is of type None"):
+    with pytest.raises(InputError, match="it has neither network nor base"):
         train(labelled(100), head="three", model=tmp_path / "one", **options)
 
 
