@@ -7,20 +7,36 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from affectcore.errors import UsageError
+from affectcore.errors import InputError, UsageError
 
 BLOCK_BYTES = {"numba": 1 << 20, "triton": 32 << 20}
 """Text that one call of the kernels works on: on a CPU its word stream stays in a core's cache; it fills a GPU."""
+_DAMAGED = "what made it gave wrong offsets, lengths or indices: make it again"
 _MOST_BYTES = 2**31 - 1
 
 
 def check_text(texts: pa.Array) -> None:
-    """Raise UsageError where an array holds neither texts nor chat messages."""
+    """Raise UsageError where an array holds neither texts nor chat messages, InputError where its buffers are damaged."""
+    from affectcore.io.formats.damage import check
     from affectcore.io.formats.texts import is_text
 
     if not is_text(texts.type):
         raise UsageError(f"texts are of type {texts.type}; string, large_string or binary is needed")
+    try:
+        check(texts)
+    except pa.ArrowInvalid as exc:
+        raise InputError("the array of texts", f"damaged Arrow data: {exc}", _DAMAGED) from None
 
+
+def check_table(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch of a table as it is; raise InputError where its buffers are damaged."""
+    from affectcore.io.formats.damage import check_batch
+
+    try:
+        check_batch(batch)
+    except pa.ArrowInvalid as exc:
+        raise InputError("the table", f"damaged Arrow data: {exc}", _DAMAGED) from None
+    return batch
 
 def ragged(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Map a text array to `(values, offsets)`: a view of its bytes, and offsets as int64."""

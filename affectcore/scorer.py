@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from affectcore._version import __version__
-from affectcore.arrow import BLOCK_BYTES, blocks, check_text, ragged
+from affectcore.arrow import BLOCK_BYTES, blocks, check_table, check_text, ragged
 from affectcore.errors import TextError, UsageError
 from affectcore.kernels import dispatch
 from affectcore.metrics import context, distress, lexical, registry
@@ -543,6 +543,7 @@ class Scorer:
         voiced = False
         for kept, said in rows:
             if isinstance(said, pa.Array) and is_chat(said.type):
+                check_text(said)
                 said = conversations.turns(said)
             if not voiced:
                 role = None if isinstance(said, pa.Array) else said.role
@@ -571,7 +572,8 @@ class Scorer:
             raise UsageError(f"column {column.name!r} holds whole conversations: leave conversation out")
         kept = pa.schema([field for field in source.schema if field.name != column.column])
         beside = kept.names
-        rows = ((batch.select(beside), reach(batch.column(column.column), column.fields)) for batch in source)
+        sound = map(check_table, source)
+        rows = ((batch.select(beside), reach(batch.column(column.column), column.fields)) for batch in sound)
         if self.unit != "document" or self.view != "text":  # Arrow cannot take rows of views
             flat = pa.schema([field.with_type(plain_type(field.type)) for field in kept])
             raw, kept = rows, flat

@@ -18,10 +18,12 @@ import pyarrow.compute as pc
 
 from affectcore.errors import AffectcoreError, InputError, UsageError
 from affectcore.io.formats.base import valid_strings
+from affectcore.io.formats.damage import check_batch, check_schema
 
 __all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
 
 _BATCH_ROWS = 1 << 16
+_REMEDY = "is it a complete score file? Score the dump again or leave it out"
 _FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -230,12 +232,18 @@ def open_scores(scores: Any) -> Scores:
         raise UsageError(
             f"cannot compare {type(scores).__name__}: give paths of score files, or a table with the Arrow interface"
         )
+
+    def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
+        row = 0
+        for batch in table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS):
+            _guard("the table", partial(check_batch, batch), row, "make it again: its buffers do not fit together")
+            yield batch
+            row += len(batch)
+
     return Scores(
         "the table",
         {f.name: f.type for f in table.schema},
-        lambda labels, numbers: iter(
-            table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS)
-        ),
+        batches,
         settings=_settings(table.schema.metadata),
         twice={name: "the table" for name in table.column_names if table.column_names.count(name) > 1},
     )
@@ -249,7 +257,8 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
     settings: dict[bytes, Any] = {}
     mixed: dict[str, None] = {}
     for path in files:
-        schema = _guard(path, partial(_named, path))
+        schema = _guard(path, partial(_schema, path))
+        _guard(path, partial(check_schema, schema))
         columns_of.append(set(schema.names))
         if len(columns_of[-1]) < len(schema):
             twice |= {name: str(path) for name in schema.names if schema.names.count(name) > 1}
@@ -263,9 +272,10 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
 
     def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
         for path in files:
-            reader = _read(path, labels, numbers)
-            while (batch := _guard(path, partial(next, reader, None))) is not None:
+            reader, row = _read(path, labels, numbers), 0
+            while (batch := _guard(path, partial(next, reader, None), row)) is not None:
                 yield batch
+                row += len(batch)
 
     label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
     made = _settings(settings)
@@ -335,20 +345,15 @@ def _is_score_file(path: Path, folder: Path | None) -> bool:
     return not hidden and path.suffix.lower() in _FORMATS and not path.name.endswith(".errors.jsonl")
 
 
-def _guard(path: Path, action: Callable[[], Any]) -> Any:
+def _guard(path: Path | str, action: Callable[[], Any], row: int | None = None, remedy: str = _REMEDY) -> Any:
+    """Do something with a score file; what pyarrow says against it is an InputError, with the row reached."""
     try:
         return action()
     except AffectcoreError:
         raise
     except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise InputError(path, reason, "is it a complete score file? Score the dump again or leave it out") from error
-
-
-def _named(path: Path) -> pa.Schema:
-    schema = _schema(path)
-    _ = schema.names  # fails where they are not UTF-8
-    return schema
+        raise InputError(path, reason, remedy, row) from error
 
 
 def _schema(path: Path) -> pa.Schema:
@@ -367,12 +372,19 @@ def _schema(path: Path) -> pa.Schema:
 
 
 def _read(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of some columns of a file, each checked before anything looks into it."""
+    for batch in _raw(path, labels, numbers):
+        check_batch(batch)
+        yield batch
+
+
+def _raw(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
     columns = list(dict.fromkeys([*labels, *numbers]))
     kind = _FORMATS[path.suffix.lower()]
     if kind == "parquet":
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
     elif kind == "ipc":
         with _ipc(path) as reader:

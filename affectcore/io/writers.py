@@ -253,7 +253,12 @@ class _ParquetWriter(Writer):
         # Scores hardly repeat: a dictionary of them costs time and saves nothing.
         dictionary = [f.name for f in self.schema if not (pa.types.is_floating(f.type) or pa.types.is_nested(f.type))]
         self._parquet: Any = pq.ParquetWriter(
-            self._sink, self.schema, compression="zstd", compression_level=1, use_dictionary=dictionary
+            self._sink,
+            self.schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary,
+            write_page_checksum=True,
         )
 
     def _group(self, table: pa.Table) -> None:

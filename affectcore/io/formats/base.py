@@ -24,7 +24,8 @@ MAX_PROBLEMS = 1000
 
 DAMAGED = "the file is truncated or damaged: copy it again, or write it again"
 
-# pyarrow's own errors about bad data. Not ArrowMemoryError, and not KeyboardInterrupt's ArrowCancelled.
+# pyarrow's own errors about bad data: a damaged length can ask for more memory than there is. Not KeyboardInterrupt's
+# ArrowCancelled.
 ARROW_ERRORS = (
     pa.ArrowInvalid,
     pa.ArrowNotImplementedError,
@@ -32,6 +33,7 @@ ARROW_ERRORS = (
     pa.ArrowKeyError,
     pa.ArrowIndexError,
     pa.ArrowSerializationError,
+    pa.ArrowMemoryError,
     OSError,
 )
 

@@ -6,13 +6,13 @@ import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from affectcore.errors import InputError
-from affectcore.io.formats.base import Reader, Source, damaged, offsets_of, plain_type
-from affectcore.io.formats.texts import is_chat, kept_names, pick_text, reach, type_of
+from affectcore.io.formats.base import Reader, Source, damaged, plain_type
+from affectcore.io.formats.damage import check_batch, check_schema
+from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
 _MAGIC = b"ARROW1"
 _FORGET = 64 << 20  # bytes scored before pages of the map are handed back
@@ -43,13 +43,14 @@ class IpcReader(Reader):
         self._has_footer = self._is_file and self._map[-6:] == _MAGIC and len(self._map) > 16
         with damaged(source, "not a readable Arrow IPC file"):
             schema = self._open().schema
+            check_schema(schema)
         self._text = pick_text(schema, text, source.path, chats)
         self.chat = chats and is_chat(type_of(schema, self._text))
         self.text_column = self._text.name
         names = kept_names(schema, self._text.column, None if keep is None else list(keep), source.path)
         self.schema = pa.schema([schema.field(n).with_type(plain_type(schema.field(n).type)) for n in names])
-        wanted = dict.fromkeys([*names, self._text.column])
-        self._fields = sorted(schema.get_field_index(n) for n in wanted)
+        self._read = list(dict.fromkeys([*names, self._text.column]))
+        self._fields = sorted(schema.get_field_index(n) for n in self._read)
 
     def _open(self, fields: list[int] | None = None) -> ipc.RecordBatchFileReader | ipc.RecordBatchStreamReader:
         options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
@@ -79,24 +80,19 @@ class IpcReader(Reader):
                 batch = next(raw, None)
                 if batch is None:
                     return
+                batch = batch.select(self._read)
                 if first + len(batch) <= start:
+                    batch.validate()
                     first += len(batch)
                     continue
-                batch.validate()
+                check_batch(batch)
             # One record batch may be the whole file: convert it a stretch at a time.
             step = self._step(batch)
             for begin in range(0, len(batch), step):
                 part = batch.slice(begin, step)
                 with damaged(self.source, "cannot read the Arrow data", self):
                     kept = self._kept(part)
-                    column = part.column(self._text.column)
-                    if self.chat and _backwards(reach(column, self._text.fields)):
-                        raise pa.ArrowInvalid("list offsets run backwards")
-                    texts = self._texts(column, self._text.fields)
-                    held = [texts.content, texts.reasoning] if self.chat else [texts]
-                    # Taken from the file as they are: trust nothing.
-                    if any((np.diff(offsets_of(texts)) < 0).any() for texts in held if texts is not None):
-                        raise pa.ArrowInvalid("text offsets run backwards")
+                    texts = self._texts(part.column(self._text.column), self._text.fields)
                 yield first + begin, kept, texts
                 self._forget(part.nbytes)
             first += len(batch)
@@ -121,9 +117,3 @@ class IpcReader(Reader):
     def close(self) -> None:
         """Drop the map; it closes with the last array that points into it."""
         self._buffer = None
-
-
-def _backwards(lists: pa.Array) -> bool:
-    if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
-        return False
-    return bool((np.diff(lists.offsets.to_numpy()) < 0).any())

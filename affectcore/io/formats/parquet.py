@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from affectcore.errors import InputError
 from affectcore.io.formats.base import MAX_ROWS, Reader, Source, damaged, plain_type
+from affectcore.io.formats.damage import check_batch, check_schema
 from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
 _BUFFER = 1 << 20  # bytes read ahead per column; without it a whole column chunk is loaded at once
@@ -30,6 +31,7 @@ class ParquetReader(Reader):
                 source.path, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
             )
             schema = self._file.schema_arrow
+            check_schema(schema)
         self._text = pick_text(schema, text, source.path, chats)
         self.chat = chats and is_chat(type_of(schema, self._text))
         self.text_column = self._text.name
@@ -54,6 +56,7 @@ class ParquetReader(Reader):
                     batch = next(batches, None)
                     if batch is None:
                         break
+                    check_batch(batch)
                     kept = self._kept(batch)
                     texts = self._texts(batch.column(self._text.column), self._text.fields)
                 self._boundary = first + len(batch) == end
