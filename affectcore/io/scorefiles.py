@@ -43,8 +43,10 @@ def as_text(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     try:
-        return column.cast(pa.large_string())
-    except pa.ArrowInvalid:  # bytes that are not UTF-8
+        text = column.cast(pa.large_string())
+        column = text.cast(pa.large_binary())
+        return column.cast(pa.large_string())  # from bytes: strings of a file may hold what is not UTF-8, too
+    except pa.ArrowInvalid:
         values = [v if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()]
         return pa.array(values, pa.large_string())
 
@@ -285,7 +287,7 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
 def _settings(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     try:
         made = json.loads((metadata or {}).get(b"affectcore", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return made if isinstance(made, dict) else {}
 

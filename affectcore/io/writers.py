@@ -336,7 +336,7 @@ def json_texts(column: pa.Array) -> pa.Array:
     elif pa.types.is_temporal(dtype) and not pa.types.is_duration(dtype) and not pa.types.is_interval(dtype):
         texts = _quoted(column.cast(pa.string()))
     elif pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
-        texts = _quoted(column.cast(pa.large_string()))
+        texts = _quoted(_as_text(column.cast(pa.large_string())))
     elif pa.types.is_nested(dtype):
         # The one place where rows are visited one by one: JSON of arbitrary depth.
         texts = pa.array([json.dumps(v, ensure_ascii=False, default=str) for v in column.to_pylist()], pa.string())
@@ -348,8 +348,9 @@ def json_texts(column: pa.Array) -> pa.Array:
 
 
 def _as_text(column: pa.Array) -> pa.Array:
+    column = column.cast(pa.large_binary())  # a column of strings may hold what is not UTF-8, too
     try:
-        return column.cast(pa.large_binary()).cast(pa.large_string())
+        return column.cast(pa.large_string())
     except pa.ArrowInvalid:
         texts = [None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()]
         return pa.array(texts, pa.large_string())

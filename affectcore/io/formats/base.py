@@ -314,6 +314,20 @@ def valid_strings(column: pa.Array) -> pa.Array:
         return pa.array([v if v is None else v.decode("utf-8", "replace") for v in values], pa.string())
 
 
+def python_values(column: pa.Array) -> list[Any]:
+    """Return the values of a column that is not nested as Python's, whatever is in it.
+
+    What is not UTF-8 in a text is replaced by U+FFFD; a date that Python has no number for is text.
+    """
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        raw = plain(column).cast(pa.large_binary()).to_pylist()
+        return [value if value is None else value.decode("utf-8", "replace") for value in raw]
+    except (ValueError, OverflowError):
+        return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+
+
 def checked_texts(column: pa.Array) -> pa.Array:
     """Return `column` as it is where it is valid UTF-8, else the same bytes as a binary array."""
     try:

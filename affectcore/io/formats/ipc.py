@@ -22,7 +22,7 @@ class IpcReader(Reader):
     """Reads an Arrow IPC file or stream.
 
     The file is mapped, so a record batch of any size costs no memory of its own; pages already scored are handed back
-    to the system. A file whose footer is missing is read as the stream it holds, up to the cut.
+    to the system. A file whose footer is missing or damaged is read as the stream it holds, up to where that ends.
     """
 
     def __init__(
@@ -42,7 +42,13 @@ class IpcReader(Reader):
         self._is_file = head.startswith(_MAGIC)
         self._has_footer = self._is_file and self._map[-6:] == _MAGIC and len(self._map) > 16
         with damaged(source, "not a readable Arrow IPC file"):
-            schema = self._open().schema
+            try:
+                schema = self._open().schema
+            except pa.ArrowException:
+                if not self._has_footer:
+                    raise
+                self._has_footer = False  # the footer is damaged: what it says stands at the beginning, too
+                schema = self._open().schema
             check_schema(schema)
         self._text = pick_text(schema, text, source.path, chats)
         self.chat = chats and is_chat(type_of(schema, self._text))
@@ -70,7 +76,7 @@ class IpcReader(Reader):
             return
         yield from opened
         if self._is_file:
-            raise pa.ArrowInvalid("the footer is missing")
+            raise pa.ArrowInvalid("the footer is missing or damaged")
 
     def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         first = 0

@@ -49,21 +49,39 @@ class ParquetReader(Reader):
                 first += rows
                 continue
             self.row = max(first, start)
-            end = first + rows
-            batches = self._file.iter_batches(size, row_groups=groups, columns=self._columns, use_threads=False)
-            while True:
-                with damaged(self.source, "cannot read the Parquet data", self):
-                    batch = next(batches, None)
-                    if batch is None:
-                        break
-                    check_batch(batch)
-                    kept = self._kept(batch)
-                    texts = self._texts(batch.column(self._text.column), self._text.fields)
-                self._boundary = first + len(batch) == end
-                yield first, kept, texts
-                first += len(batch)
+            begin, end = first, first + rows
+            try:
+                for kept, texts in self._read(groups, size):
+                    self._boundary = first + len(texts) == end
+                    yield first, kept, texts
+                    first += len(texts)
+            except InputError:
+                if len(groups) == 1:
+                    raise
+                # A batch may reach over several groups: those before the damaged one are whole.
+                self._boundary = False
+                for group in groups:
+                    for kept, texts in self._read([group], size):
+                        if begin + len(texts) > first:
+                            left = first - begin
+                            yield first, kept.slice(left), texts.slice(left)
+                            first = begin + len(texts)
+                        begin += len(texts)
             if first != end:
                 raise InputError(self.source.path, "fewer rows than its footer says", "write the file again", first)
+
+    def _read(self, groups: list[int], size: int) -> Iterator[tuple[pa.RecordBatch, Any]]:
+        """Yield the kept columns and the texts of row groups, in batches of `size` rows."""
+        batches = self._file.iter_batches(size, row_groups=groups, columns=self._columns, use_threads=False)
+        while True:
+            with damaged(self.source, "cannot read the Parquet data", self):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                check_batch(batch)
+                kept = self._kept(batch)
+                texts = self._texts(batch.column(self._text.column), self._text.fields)
+            yield kept, texts
 
     def _runs(self) -> Iterator[tuple[list[int], int, int]]:
         """Yield ``(row groups, rows, rows per batch)`` for runs of row groups with texts of similar length."""
