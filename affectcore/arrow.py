@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ _MOST_BYTES = 2**31 - 1
 
 
 def check_text(texts: pa.Array) -> None:
-    """Raise UsageError where an array holds neither texts nor chat messages, InputError where its buffers are damaged."""
+    """Raise UsageError where an array holds no texts or chat messages, InputError where its buffers are damaged."""
     from affectcore.io.formats.damage import check
     from affectcore.io.formats.texts import is_text
 
@@ -28,15 +29,17 @@ def check_text(texts: pa.Array) -> None:
         raise InputError("the array of texts", f"damaged Arrow data: {exc}", _DAMAGED) from None
 
 
-def check_table(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch of a table as it is; raise InputError where its buffers are damaged."""
+def check_table(table: Any) -> Any:
+    """Return a table, or a batch of one, as it is; raise InputError where its buffers are damaged."""
     from affectcore.io.formats.damage import check_batch
 
     try:
-        check_batch(batch)
+        for batch in table.to_batches() if isinstance(table, pa.Table) else [table]:
+            check_batch(batch)
     except pa.ArrowInvalid as exc:
         raise InputError("the table", f"damaged Arrow data: {exc}", _DAMAGED) from None
-    return batch
+    return table
+
 
 def ragged(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Map a text array to `(values, offsets)`: a view of its bytes, and offsets as int64."""

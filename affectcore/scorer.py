@@ -694,10 +694,12 @@ def _split(texts: pa.Array, told: pa.Array | None, where: np.ndarray | None = No
     """Return answers, and the reasoning before them or beside them; texts that are not `where` stay whole."""
     import pyarrow.compute as pc
 
+    from affectcore.io.formats.conversations import like
     from affectcore.io.formats.parts import split
 
     answer, reasoning = split(texts)
     if told is not None and reasoning is not None:
+        told = like(told, reasoning.type)
         reasoning = pc.coalesce(pc.binary_join_element_wise(told, reasoning, _line(told.type)), told, reasoning)
     elif reasoning is None:
         reasoning = told

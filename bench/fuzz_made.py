@@ -130,7 +130,8 @@ def _chats(rng: random.Random, n: int, wide: bool) -> pa.Array:
     thinking = rng.random() < 0.5
     rows = [[message(("user", "assistant")[k % 2]) for k in range(rng.randint(1, 6))] for _ in range(n)]
     if wide and rng.random() < 0.3:
-        kind = pa.large_list(pa.struct([("role", pa.dictionary(pa.int8(), pa.string())), ("content", pa.large_string())]))
+        role = pa.dictionary(pa.int8(), pa.string())
+        kind = pa.large_list(pa.struct([("role", role), ("content", pa.large_string())]))
         return pa.array([[{k: m[k] for k in ("role", "content")} for m in row] for row in rows], kind)
     return pa.array(rows)
 
@@ -156,7 +157,8 @@ def _kept(rng: random.Random, n: int, base: str) -> dict[str, Any]:
         ends = sorted({*rng.sample(range(1, n), 3), n})
         some["seen"] = lambda: pa.array(words, pa.string_view())
         some["blob"] = lambda: pa.array([w and w.encode() * 4 for w in words], pa.binary_view())
-        some["runs"] = lambda: pa.RunEndEncodedArray.from_arrays(pa.array(ends, pa.int32()), pa.array(words[: len(ends)]))
+        runs = pa.array(words[: len(ends)])
+        some["runs"] = lambda: pa.RunEndEncodedArray.from_arrays(pa.array(ends, pa.int32()), runs)
     return {name: some[name]() for name in rng.sample(sorted(some), 4)}
 
 
@@ -264,7 +266,8 @@ def _cost(rng: random.Random) -> Made:
 
 def _key(rng: random.Random, seed: int) -> Made:
     base = ("json", "jsonl", "csv", "tsv", "parquet", "questions", "result", "answers")[seed % 8]
-    answers = [{"model": f"m{m}", "question_id": str(q), "answer": rng.choice("ABCD")} for m in range(2) for q in range(6)]
+    asked_of = [(f"m{m}", str(q)) for m in range(2) for q in range(6)]
+    answers = [{"model": model, "question_id": q, "answer": rng.choice("ABCD")} for model, q in asked_of]
     given = "".join(json.dumps(row) + "\n" for row in answers).encode()
     key = [{"id": str(q), "answer": rng.choice("ABCD"), "weight": 1.5, "options": list("wxyz")} for q in range(6)]
     flat = pa.Table.from_pylist([{"id": r["id"], "answer": r["answer"], "weight": r["weight"]} for r in key])

@@ -1,4 +1,4 @@
-"""What a damaged file must give: rows that a trusted reader vouches for, and the verdict on what a command made of it."""
+"""What a damaged file must give: the rows that a trusted reader vouches for. The verdict on what a command gave."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def trusted(path: Path, asked: list[str] | None) -> Trusted:
                     raise
                 return Trusted({}, False, False)
             for name in batch.schema.names:
-                if asked or name in _READ:
+                if name in _READ or "distress" in (asked or ()):
                     found[name] += values(batch.column(name))
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         return Trusted(dict(found), False, isinstance(error, pa.ArrowException | OSError))
@@ -96,7 +96,7 @@ def _opened(path: Path, asked: list[str] | None) -> tuple[bool, Any]:
         return [
             i
             for i, f in enumerate(schema)
-            if (f.name in (*asked, *_READ) if asked else f.name in texts or not pa.types.is_nested(f.type))
+            if (f.name in asked if asked else f.name in texts or not pa.types.is_nested(f.type))
         ]
 
     if path.suffix == ".parquet":
@@ -109,7 +109,7 @@ def _opened(path: Path, asked: list[str] | None) -> tuple[bool, Any]:
     if whole and data[:6] == b"ARROW1":
         try:
             columns = wanted(pa.ipc.open_file(pa.py_buffer(data)).schema)
-        except pa.ArrowException:
+        except (pa.ArrowException, OSError):
             whole = False
         else:
             options = pa.ipc.IpcReadOptions(included_fields=columns)
@@ -143,7 +143,8 @@ def _scorer(unit: str, parts: str) -> Scorer:
 
 def _dump(made: Made, path: Path, code: int, out: pa.Table | None) -> str | None:
     keep = made.option("--keep")
-    found, whole, sure = trusted(path, keep.split(",") if keep else None)
+    asked = [*keep.split(","), *(_READ if made.option("--unit") in ("turn", "conversation") else _READ[:3])]
+    found, whole, sure = trusted(path, asked if keep else None)
     if not sure:
         return None
     if code == 0 and not whole:
@@ -163,7 +164,8 @@ def _dump(made: Made, path: Path, code: int, out: pa.Table | None) -> str | None
     scores = [f.name for f in scorer.schema]
     n, most = 0 if out is None else out.num_rows, wanted.num_rows
     if code in (1, 2):
-        return f"{most} rows before the damage are lost: exit code {code}" if most and code == 1 and "id" in found else None
+        lost = most and code == 1 and "id" in found
+        return f"{most} rows before the damage are lost: exit code {code}" if lost else None
     if n > most:
         return f"{n} rows, where a trusted reader has {most}"
     if out is None or out.num_rows == 0:
@@ -187,7 +189,8 @@ def _comparison(made: Made, path: Path, folder: Path, code: int) -> str | None:
     if code == 0 and not whole:
         return "exit code 0 for a score file that a trusted reader refuses"
     if code or not found:
-        return "an error for a score file that a trusted reader takes" if whole and code == 1 else None
+        fine = code == 1 and trusted(path, ["model", "prompt_id", "distress", "n_words"])[1:] == (True, True)
+        return "an error for a score file that a trusted reader takes" if fine else None
     sums: dict[Any, list[float]] = defaultdict(list)
     for i, (model, value) in enumerate(zip(found["model"], found["distress"])):
         if "n_words" in found and not (found["n_words"][i] is not None and found["n_words"][i] >= 5):

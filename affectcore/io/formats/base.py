@@ -275,8 +275,16 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:
     """Return the type a kept column is delivered in.
 
     Dictionaries, run-end encodings and views differ from batch to batch in ways that IPC files and row groups cannot
-    hold, so they become the type of their values; every other type stays.
+    hold, so they become the type of their values; decimals that Parquet cannot hold, with a scale below 0 or above the
+    precision, become wider ones; every other type stays.
     """
+    if pa.types.is_decimal(dtype) and not 0 <= dtype.scale <= dtype.precision:
+        digits = max(dtype.precision, dtype.scale) - min(dtype.scale, 0)
+        return (
+            pa.string()
+            if digits > 76
+            else (pa.decimal128 if digits <= 38 else pa.decimal256)(digits, max(dtype.scale, 0))
+        )
     if pa.types.is_dictionary(dtype):
         return plain_type(dtype.value_type)
     if pa.types.is_run_end_encoded(dtype):

@@ -196,14 +196,14 @@ def unvoiced(path: str | Path, wanted: str, others: Counter[str | None]) -> Inpu
 
 def _either(first: pa.Array | None, second: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Return `first` where it says something, else `second`; of type `dtype`."""
-    second = _like(second, dtype)
+    second = like(second, dtype)
     if first is None:
         return second
     blank = pc.equal(pc.binary_length(first), 0)
     return pc.coalesce(pc.if_else(pc.fill_null(blank, True), pa.nulls(len(first), dtype), first), second)
 
 
-def _like(column: pa.Array, dtype: pa.DataType) -> pa.Array:
+def like(column: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Return texts as another of the types of texts, whatever bytes they hold."""
     if column.type == dtype:
         return column
@@ -522,7 +522,7 @@ class TurnTable:
     ) -> tuple[pa.RecordBatch, Turns, np.ndarray]:
         texts = [piece for _, piece in pieces]
         if len({piece.type for piece in texts}) > 1:  # a batch that is not all UTF-8 comes as bytes
-            texts = [_like(piece, pa.large_binary()) for piece in texts]
+            texts = [like(piece, pa.large_binary()) for piece in texts]
         content = pa.concat_arrays(texts)
 
         def column(name: str) -> pa.Array:

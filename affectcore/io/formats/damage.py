@@ -1,4 +1,4 @@
-"""Damaged Arrow data: found before anything reads it, since C++ believes every offset, length and index that it is given.
+"""Damaged Arrow data: found before anything reads it, since C++ believes every offset and index that it is given.
 
 `Array.validate` looks at sizes and at the first and last offset; all the others it takes on trust. Its full form reads
 them all, but reads the texts, too, and refuses those that are not UTF-8, which here are allowed and counted. So the
@@ -15,6 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 __all__ = ["check", "check_batch", "check_schema"]
+
+_DIGITS = 76  # of the widest decimal
 
 
 def check(column: pa.Array) -> None:
@@ -77,12 +79,15 @@ def check_batch(batch: pa.RecordBatch) -> None:
 
 
 def check_schema(schema: pa.Schema) -> None:
-    """Raise `pyarrow.ArrowInvalid` where a name in a schema, that of a field of structs, too, is not UTF-8."""
+    """Raise `pyarrow.ArrowInvalid` where a name in a schema is not UTF-8, or a decimal has too many digits."""
     try:
         for _ in _names(schema):
             pass
     except UnicodeDecodeError:
         raise pa.ArrowInvalid("the name of a column is not UTF-8") from None
+    for field in schema:
+        if pa.types.is_decimal(field.type) and abs(field.type.scale) > _DIGITS:
+            raise pa.ArrowInvalid(f"column {field.name!r} is {field.type}")
 
 
 def _names(fields: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from affectcore.errors import InputError
-from affectcore.io.formats.base import Reader, Source, damaged, plain_type
+from affectcore.io.formats.base import ARROW_ERRORS, Reader, Source, damaged, plain_type
 from affectcore.io.formats.damage import check_batch, check_schema
 from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
@@ -44,7 +45,7 @@ class IpcReader(Reader):
         with damaged(source, "not a readable Arrow IPC file"):
             try:
                 schema = self._open().schema
-            except pa.ArrowException:
+            except ARROW_ERRORS:
                 if not self._has_footer:
                     raise
                 self._has_footer = False  # the footer is damaged: what it says stands at the beginning, too
@@ -65,18 +66,31 @@ class IpcReader(Reader):
         return ipc.open_stream(self._buffer[8:] if self._is_file else self._buffer, options=options)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
-        opened = self._open()
-        if self._has_footer:
-            # Choosing columns makes Arrow copy the whole batch out of the map, which pays only where the batches are
-            # compressed and have to be unpacked anyway.
-            if opened.num_record_batches and not self._is_mapped(opened.get_batch(0)):
-                opened = self._open(self._fields)
-            for i in range(opened.num_record_batches):
-                yield opened.get_batch(i)
-            return
-        yield from opened
-        if self._is_file:
+        # Choosing columns makes Arrow copy the whole batch out of the map, which pays only where the batches are
+        # compressed and have to be unpacked anyway; or where columns that nobody needs are damaged.
+        done = 0
+        for fields in (None, self._fields):
+            try:
+                for batch in self._opened(fields, done):
+                    if fields is None and done == 0 and not self._is_mapped(batch):
+                        break
+                    yield batch
+                    done += 1
+                else:
+                    break
+            except ARROW_ERRORS:
+                if fields is not None:
+                    raise
+        if self._is_file and not self._has_footer:
             raise pa.ArrowInvalid("the footer is missing or damaged")
+
+    def _opened(self, fields: list[int] | None, begin: int) -> Iterator[pa.RecordBatch]:
+        """Yield the batches from number `begin` on, with all columns or with some."""
+        opened = self._open(fields)
+        if self._has_footer:
+            yield from (opened.get_batch(i) for i in range(begin, opened.num_record_batches))
+        else:
+            yield from itertools.islice(opened, begin, None)
 
     def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         first = 0

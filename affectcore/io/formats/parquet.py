@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from affectcore.errors import InputError
 from affectcore.io.formats.base import MAX_ROWS, Reader, Source, damaged, plain_type
 from affectcore.io.formats.damage import check_batch, check_schema
+from affectcore.io.formats.pages import check_pages
 from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
 _BUFFER = 1 << 20  # bytes read ahead per column; without it a whole column chunk is loaded at once
@@ -32,6 +33,7 @@ class ParquetReader(Reader):
             )
             schema = self._file.schema_arrow
             check_schema(schema)
+            self._pages = source.path.open("rb")
         self._text = pick_text(schema, text, source.path, chats)
         self.chat = chats and is_chat(type_of(schema, self._text))
         self.text_column = self._text.name
@@ -40,6 +42,11 @@ class ParquetReader(Reader):
         # A dotted path reads its own leaf only, unless the whole struct is kept.
         text_leaf = self._text.column if self._text.column in names else self._text.name
         self._columns = list(dict.fromkeys([*names, text_leaf]))
+        paths = self._file.schema
+        leaves = range(len(paths))
+        wanted = {*self._columns}
+        self._needed = [i for i in leaves if not wanted.isdisjoint(_prefixes(paths.column(i).path))]
+        self._flat = {i for i in self._needed if paths.column(i).max_repetition_level == 0}
         self._leaves = _leaves(schema, self._text.column), [i for n in names for i in _leaves(schema, n)]
 
     def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
@@ -72,6 +79,9 @@ class ParquetReader(Reader):
 
     def _read(self, groups: list[int], size: int) -> Iterator[tuple[pa.RecordBatch, Any]]:
         """Yield the kept columns and the texts of row groups, in batches of `size` rows."""
+        with damaged(self.source, "cannot read the Parquet data", self):
+            for group in groups:
+                check_pages(self._pages, self._file.metadata.row_group(group), self._needed, self._flat)
         batches = self._file.iter_batches(size, row_groups=groups, columns=self._columns, use_threads=False)
         while True:
             with damaged(self.source, "cannot read the Parquet data", self):
@@ -115,6 +125,12 @@ class ParquetReader(Reader):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._pages.close()
+
+
+def _prefixes(path: str) -> list[str]:
+    """Return the dotted paths that lead to a leaf, itself included."""
+    return [path, *(path[:i] for i, c in enumerate(path) if c == ".")]
 
 
 def _leaves(schema: pa.Schema, name: str) -> list[int]:
