@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore.errors import InputError, UsageError
-from affectcore.io.formats.base import Problem, Reader, cut, offsets_of, plain, suggest, text_bytes
+from affectcore.io.formats.base import Problem, Reader, cut, offsets_of, plain, python_values, suggest, text_bytes
 from affectcore.io.formats.texts import (
     ASSISTANT,
     CONVERSATION_COLUMNS,
@@ -496,7 +496,7 @@ class TurnTable:
             return columns, texts, rows, np.empty(0, np.int64)
         changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
         runs = np.flatnonzero(np.concatenate([[True], changes]))
-        names = ids.take(pa.array(runs)).to_pylist()
+        names = python_values(ids.take(pa.array(runs)))
         state = seen.add(names)
         without = "" if self._note is None else "; what stood before has been scored without these rows"
         lost += [

@@ -13,7 +13,6 @@ import pyarrow as pa
 __all__ = ["check_pages"]
 
 _HEADER = 1 << 10  # bytes that a header takes, unless its statistics hold long values
-_UNCOUNTED = 100  # bytes by which old writers of Java's gave the size of a column too small
 _DATA, _DATA_2 = 5, 8  # numbers of the fields of PageHeader
 _I32, _BINARY, _LIST, _SET, _STRUCT = 5, 8, 9, 10, 12  # kinds of values
 
@@ -40,9 +39,9 @@ def check_pages(file: BinaryIO, group: Any, leaves: list[int], flat: set[int]) -
         at = chunk.data_page_offset
         if chunk.has_dictionary_page and chunk.dictionary_page_offset:
             at = min(at, chunk.dictionary_page_offset)
-        end = at + chunk.total_compressed_size + _UNCOUNTED
+        end = at + chunk.total_compressed_size
         found = 0
-        while at < end and found < wanted:
+        while at < end:
             n_values, n_bytes = _page(file, at, end)
             found += n_values
             at += n_bytes

@@ -28,9 +28,12 @@ class ParquetReader(Reader):
         if source.path.stat().st_size == 0:
             raise InputError(source.path, "empty file (0 bytes)", "write it again, or leave it out")
         with damaged(source, "not a readable Parquet file"):
-            self._file = pq.ParquetFile(
-                source.path, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
-            )
+            try:
+                self._file = pq.ParquetFile(
+                    source.path, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
+                )
+            except UnicodeDecodeError as exc:
+                raise pa.ArrowInvalid("the name of a column is not UTF-8") from exc
             schema = self._file.schema_arrow
             check_schema(schema)
             self._pages = source.path.open("rb")
