@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from affectcore.errors import UsageError
+from affectcore.errors import InputError, UsageError
 
 BLOCK_BYTES = {"numba": 1 << 20, "triton": 32 << 20}
 """Text that one call of the kernels works on: on a CPU its word stream stays in a core's cache; it fills a GPU."""
+_DAMAGED = "what made it gave wrong offsets, lengths or indices: make it again"
 _MOST_BYTES = 2**31 - 1
 
 
 def check_text(texts: pa.Array) -> None:
-    """Raise UsageError where an array holds neither texts nor chat messages."""
+    """Raise UsageError where an array holds no texts or chat messages, InputError where its buffers are damaged."""
+    from affectcore.io.formats.damage import check
     from affectcore.io.formats.texts import is_text
 
     if not is_text(texts.type):
         raise UsageError(f"texts are of type {texts.type}; string, large_string or binary is needed")
+    try:
+        check(texts)
+    except pa.ArrowInvalid as exc:
+        raise InputError("the array of texts", f"damaged Arrow data: {exc}", _DAMAGED) from None
+
+
+def check_table(table: Any) -> Any:
+    """Return a table, or a batch of one, as it is; raise InputError where its buffers are damaged."""
+    from affectcore.io.formats.damage import check_batch
+
+    try:
+        for batch in table.to_batches() if isinstance(table, pa.Table) else [table]:
+            check_batch(batch)
+    except pa.ArrowInvalid as exc:
+        raise InputError("the table", f"damaged Arrow data: {exc}", _DAMAGED) from None
+    return table
 
 
 def ragged(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -48,6 +48,8 @@ def read_costs(path: str | Path) -> tuple[str, dict[str, float]]:
             header = pv.open_csv(file, convert_options=pv.ConvertOptions(strings_can_be_null=True)).schema.names
         kinds = dict.fromkeys(header, pa.string())
         table = pv.read_csv(path, convert_options=pv.ConvertOptions(column_types=kinds, strings_can_be_null=True))
+    except UnicodeDecodeError:
+        raise InputError(path, "the header line is not UTF-8", "convert the file to UTF-8") from None
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
         raise InputError(path, reason, "give a CSV file with a header line") from None

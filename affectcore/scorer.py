@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from affectcore._version import __version__
-from affectcore.arrow import BLOCK_BYTES, blocks, check_text, ragged
+from affectcore.arrow import BLOCK_BYTES, blocks, check_table, check_text, ragged
 from affectcore.errors import TextError, UsageError, suggest
 from affectcore.kernels import dispatch
 from affectcore.metrics import context, distress, lexical, registry
@@ -651,6 +651,7 @@ class Scorer:
         voiced = False
         for kept, said in rows:
             if isinstance(said, pa.Array) and is_chat(said.type):
+                check_text(said)
                 said = conversations.turns(said)
             if not voiced:
                 role = None if isinstance(said, pa.Array) else said.role
@@ -679,7 +680,8 @@ class Scorer:
             raise UsageError(f"column {column.name!r} holds whole conversations: leave conversation out")
         kept = pa.schema([field for field in source.schema if field.name != column.column])
         beside = kept.names
-        rows = ((batch.select(beside), reach(batch.column(column.column), column.fields)) for batch in source)
+        sound = map(check_table, source)
+        rows = ((batch.select(beside), reach(batch.column(column.column), column.fields)) for batch in sound)
         if self.unit != "document" or self.view != "text":  # Arrow cannot take rows of views
             for field in kept:
                 if not can_keep(field.type):
@@ -805,10 +807,12 @@ def _split(texts: pa.Array, told: pa.Array | None, where: np.ndarray | None = No
     """Return answers, and the reasoning before them or beside them; texts that are not `where` stay whole."""
     import pyarrow.compute as pc
 
+    from affectcore.io.formats.conversations import like
     from affectcore.io.formats.parts import split
 
     answer, reasoning = split(texts)
     if told is not None and reasoning is not None:
+        told = like(told, reasoning.type)
         reasoning = pc.coalesce(pc.binary_join_element_wise(told, reasoning, _line(told.type)), told, reasoning)
     elif reasoning is None:
         reasoning = told

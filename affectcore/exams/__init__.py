@@ -194,6 +194,7 @@ def read_dump(
     InputError
         The file cannot be read.
     """
+    from affectcore.io.formats.base import python_values
     from affectcore.io.readers import open_reader
 
     rows: list[dict[str, Any]] = []
@@ -218,8 +219,8 @@ def read_dump(
             if found is not None:
                 chosen[role] = found
         for kept, texts in reader:
-            values = {role: kept.column(name).to_pylist() for role, name in chosen.items()}
-            for i, answer in enumerate(texts.to_pylist()):
+            values = {role: python_values(kept.column(name)) for role, name in chosen.items()}
+            for i, answer in enumerate(python_values(texts)):
                 answer = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
                 rows.append({"row": len(rows), "answer": answer, **{role: v[i] for role, v in values.items()}})
         return rows, reader.take_problems()
@@ -260,10 +261,17 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from affectcore.io.formats.damage import check_batch
+
         with _readable(path):
             try:
-                rows = pq.read_table(path).to_pylist()
-            except pa.ArrowInvalid as error:
+                table = pq.read_table(path, page_checksum_verification=True)
+                for batch in table.to_batches():
+                    check_batch(batch)
+                rows = table.to_pylist()
+            except UnicodeDecodeError:
+                raise
+            except (pa.ArrowException, ValueError, OverflowError) as error:
                 raise InputError(path, "not a readable Parquet file", "write it again") from error
     elif kind in (".jsonl", ".ndjson"):
         rows = []

@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from affectcore import escape
+from affectcore.arrow import check_table
 from affectcore.errors import InputError, UsageError
 from affectcore.exams import (
     QUESTION_COLUMNS,
@@ -454,7 +455,7 @@ def score(
     if not answers.num_rows:
         raise UsageError("there are no answers, so there is nothing to score")
 
-    rows = answers.to_pylist()
+    rows = check_table(answers).to_pylist()
     for row in rows:
         row["model"] = name_of(row["model"]) or "(null)"
         row["question_id"] = name_of(row["question_id"])

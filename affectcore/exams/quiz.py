@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from affectcore import escape
+from affectcore.arrow import check_table
 from affectcore.errors import InputError, UsageError
 from affectcore.exams import (
     QUESTION_COLUMNS,
@@ -562,7 +563,7 @@ def score(
     if not answers.num_rows:
         raise UsageError("there are no answers, so there is nothing to score")
 
-    judged = [_judge(row, questions) for row in answers.to_pylist()]
+    judged = [_judge(row, questions) for row in check_table(answers).to_pylist()]
     notes = _confidences(judged)
     models = list(dict.fromkeys(r["model"] for r in judged))
     place = {name: i for i, name in enumerate(questions)}

@@ -20,11 +20,13 @@ from affectcore import escape
 from affectcore.errors import AffectcoreError, InputError, UsageError, suggest
 from affectcore.io.finished import finished_parts
 from affectcore.io.formats.base import valid_strings
+from affectcore.io.formats.damage import check_batch, check_schema
 from affectcore.io.manifest import MANIFEST, few_names
 
 __all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
 
 _BATCH_ROWS = 1 << 16
+_REMEDY = "is it a complete score file? Score the dump again or leave it out"
 _FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -44,8 +46,10 @@ def as_text(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     try:
-        return column.cast(pa.large_string())
-    except pa.ArrowInvalid:  # bytes that are not UTF-8
+        text = column.cast(pa.large_string())
+        column = text.cast(pa.large_binary())
+        return column.cast(pa.large_string())  # from bytes: strings of a file may hold what is not UTF-8, too
+    except pa.ArrowInvalid:
         values = [v if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()]
         return pa.array(values, pa.large_string())
 
@@ -237,12 +241,18 @@ def open_scores(scores: Any) -> Scores:
         raise UsageError(
             f"cannot compare {type(scores).__name__}: give paths of score files, or a table with the Arrow interface"
         )
+
+    def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
+        row = 0
+        for batch in table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS):
+            _guard("the table", partial(check_batch, batch), row, "make it again: its buffers do not fit together")
+            yield batch
+            row += len(batch)
+
     return Scores(
         "the table",
         {f.name: f.type for f in table.schema},
-        lambda labels, numbers: iter(
-            table.select(list(dict.fromkeys([*labels, *numbers]))).to_batches(max_chunksize=_BATCH_ROWS)
-        ),
+        batches,
         settings=_settings(table.schema.metadata),
         twice=dict.fromkeys(_repeated(table.column_names), "the table"),
     )
@@ -256,7 +266,8 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
     settings: dict[bytes, Any] = {}
     mixed: dict[str, None] = {}
     for path in files:
-        schema = _guard(path, partial(_named, path))
+        schema = _guard(path, partial(_schema, path))
+        _guard(path, partial(check_schema, schema))
         columns_of.append(set(schema.names))
         if len(columns_of[-1]) < len(schema):
             twice |= dict.fromkeys(_repeated(schema.names), str(path))
@@ -270,9 +281,10 @@ def _open_files(given: Sequence[str | Path]) -> Scores:
 
     def batches(labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
         for path in files:
-            reader = _read(path, labels, numbers)
-            while (batch := _guard(path, partial(next, reader, None))) is not None:
+            reader, row = _read(path, labels, numbers), 0
+            while (batch := _guard(path, partial(next, reader, None), row)) is not None:
                 yield batch
+                row += len(batch)
 
     label = str(files[0]) if len(files) == 1 else f"the {len(files)} score files"
     made = _settings(settings)
@@ -287,7 +299,7 @@ def _repeated(names: Sequence[str]) -> list[str]:
 def _settings(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     try:
         made = json.loads((metadata or {}).get(b"affectcore", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return made if isinstance(made, dict) else {}
 
@@ -375,20 +387,15 @@ def _hidden(parts: Iterable[str]) -> bool:
     return any(part.startswith((".", "_")) for part in parts)
 
 
-def _guard(path: Path, action: Callable[[], Any]) -> Any:
+def _guard(path: Path | str, action: Callable[[], Any], row: int | None = None, remedy: str = _REMEDY) -> Any:
+    """Do something with a score file; what pyarrow says against it is an InputError, with the row reached."""
     try:
         return action()
     except AffectcoreError:
         raise
     except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise InputError(path, reason, "is it a complete score file? Score the dump again or leave it out") from error
-
-
-def _named(path: Path) -> pa.Schema:
-    schema = _schema(path)
-    _ = schema.names  # fails where they are not UTF-8
-    return schema
+        raise InputError(path, reason, remedy, row) from error
 
 
 def _schema(path: Path) -> pa.Schema:
@@ -407,12 +414,19 @@ def _schema(path: Path) -> pa.Schema:
 
 
 def _read(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of some columns of a file, each checked before anything looks into it."""
+    for batch in _raw(path, labels, numbers):
+        check_batch(batch)
+        yield batch
+
+
+def _raw(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.RecordBatch]:
     columns = list(dict.fromkeys([*labels, *numbers]))
     kind = _FORMATS[path.suffix.lower()]
     if kind == "parquet":
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
     elif kind == "ipc":
         with _ipc(path) as reader:

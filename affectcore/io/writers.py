@@ -374,7 +374,12 @@ class _ParquetWriter(Writer):
         # Scores hardly repeat: a dictionary of them costs time and saves nothing.
         dictionary = [f.name for f in self.schema if not (pa.types.is_floating(f.type) or pa.types.is_nested(f.type))]
         self._parquet: Any = pq.ParquetWriter(
-            self._sink, self.schema, compression="zstd", compression_level=1, use_dictionary=dictionary
+            self._sink,
+            self.schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary,
+            write_page_checksum=True,
         )
 
     def _group(self, table: pa.Table) -> None:
@@ -463,7 +468,7 @@ def json_texts(column: pa.Array) -> pa.Array:
     elif pa.types.is_temporal(dtype):
         texts = _quoted(rare_types.times(column))
     elif pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
-        texts = _quoted(column.cast(pa.large_string()))
+        texts = _quoted(_as_text(column.cast(pa.large_string())))
     elif pa.types.is_nested(dtype):
         texts = rare_types.nested(plain(column), json_texts)
     elif pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_fixed_size_binary(dtype):
@@ -474,8 +479,9 @@ def json_texts(column: pa.Array) -> pa.Array:
 
 
 def _as_text(column: pa.Array) -> pa.Array:
+    column = column.cast(pa.large_binary())  # a column of strings may hold what is not UTF-8, too
     try:
-        return column.cast(pa.large_binary()).cast(pa.large_string())
+        return column.cast(pa.large_string())
     except pa.ArrowInvalid:
         texts = [None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()]
         return pa.array(texts, pa.large_string())

@@ -388,5 +388,6 @@ def _moments(values: Floats, chosen: NDArray[np.bool_]) -> tuple[Floats, Floats]
     start = np.take_along_axis(values, chosen.argmax(axis=0)[None], axis=0) if len(values) else np.zeros((1, len(n)))
     shifted = np.where(chosen, values - start, 0.0)
     mean = _divide(shifted.sum(axis=0), n)
-    squares = np.where(chosen, (shifted - mean) ** 2, 0.0).sum(axis=0)
+    with np.errstate(over="ignore"):  # of values that damage or a mistake made huge
+        squares = np.where(chosen, (shifted - mean) ** 2, 0.0).sum(axis=0)
     return start[0] + mean, np.where(n > 1, np.sqrt(_divide(squares, n - 1)), np.nan)

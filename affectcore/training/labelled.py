@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from affectcore.arrow import check_table
 from affectcore.errors import UsageError, suggest
 
 __all__ = ["KINDS", "SPLITS", "Rows", "Target", "encode", "folded", "read", "split_rows"]
@@ -156,7 +157,7 @@ def read(
         from affectcore.io.formats.base import plain
         from affectcore.io.formats.texts import extract, kept_names, pick_text
 
-        table = pa.table(data).combine_chunks()
+        table = check_table(pa.table(data)).combine_chunks()
         found = pick_text(table.schema, text, "the table")
         text_column = found.name
         names = kept_names(table.schema, found.column, wanted, "the table")

@@ -888,7 +888,7 @@ def test_backwards_offsets_are_refused(tmp_path: Path) -> None:
     assert data.count(offsets) == 1
     path.write_bytes(data.replace(offsets, np.array([0, 8, 4, 12], np.int32).tobytes()))
     _, error = count_until_failure(path)
-    assert "offsets" in error.reason
+    assert "offset" in error.reason
 
 
 # -- discovery ---------------------------------------------------------------------------------------------------

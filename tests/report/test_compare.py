@@ -359,7 +359,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     [
         ("a.jsonl", b'null\n{"model":"a","x":1}\n', "a.jsonl: its first line is no JSON object"),  # crashes pyarrow 26
         ("a.jsonl", b"[1]\n", "a.jsonl: its first line is no JSON object"),
-        ("a.csv", b"mod\xe8l,x\na,1\n", "a.csv: 'utf-8' codec can't decode"),
+        ("a.csv", b"mod\xe8l,x\na,1\n", "a.csv: the name of a column is not UTF-8"),
     ],
 )
 def test_files_that_are_no_scores(tmp_path: Path, name: str, content: bytes, said: str) -> None:

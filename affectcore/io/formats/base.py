@@ -24,7 +24,8 @@ MAX_PROBLEMS = 1000
 
 DAMAGED = "the file is truncated or damaged: copy it again, or write it again"
 
-# pyarrow's own errors about bad data. Not ArrowMemoryError, and not KeyboardInterrupt's ArrowCancelled.
+# pyarrow's own errors about bad data: a damaged length can ask for more memory than there is. Not KeyboardInterrupt's
+# ArrowCancelled.
 ARROW_ERRORS = (
     pa.ArrowInvalid,
     pa.ArrowNotImplementedError,
@@ -32,6 +33,7 @@ ARROW_ERRORS = (
     pa.ArrowKeyError,
     pa.ArrowIndexError,
     pa.ArrowSerializationError,
+    pa.ArrowMemoryError,
     OSError,
 )
 
@@ -280,9 +282,15 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:
     """Return the type a kept column is delivered in.
 
     Dictionaries, run-end encodings and views differ from batch to batch in ways that IPC files and row groups cannot
-    hold, so they become the type of their values, within lists and structs, too; every other type stays.
+    hold, so they become the type of their values, within lists and structs, too; decimals that Parquet cannot hold, with
+    a scale below 0 or above the precision, become wider ones; every other type stays.
     """
     types = pa.types
+    if types.is_decimal(dtype) and not 0 <= dtype.scale <= dtype.precision:
+        digits = max(dtype.precision, dtype.scale) - min(dtype.scale, 0)
+        if digits > 76:
+            return pa.string()
+        return (pa.decimal128 if digits <= 38 else pa.decimal256)(digits, max(dtype.scale, 0))
     if types.is_dictionary(dtype) or types.is_run_end_encoded(dtype):
         return plain_type(dtype.value_type)
     if types.is_string_view(dtype):
@@ -365,6 +373,20 @@ def valid_strings(column: pa.Array) -> pa.Array:
     except pa.ArrowInvalid:
         values = binary.to_pylist()
         return pa.array([v if v is None else v.decode("utf-8", "replace") for v in values], pa.string())
+
+
+def python_values(column: pa.Array) -> list[Any]:
+    """Return the values of a column that is not nested as Python's, whatever is in it.
+
+    What is not UTF-8 in a text is replaced by U+FFFD; a date that Python has no number for is text.
+    """
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        raw = plain(column).cast(pa.large_binary()).to_pylist()
+        return [value if value is None else value.decode("utf-8", "replace") for value in raw]
+    except (ValueError, OverflowError):
+        return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
 
 
 def checked_texts(column: pa.Array) -> pa.Array:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore.errors import InputError, UsageError, suggest
-from affectcore.io.formats.base import Problem, Reader, cut, offsets_of, plain, text_bytes
+from affectcore.io.formats.base import Problem, Reader, cut, offsets_of, plain, python_values, text_bytes
 from affectcore.io.formats.texts import (
     ASSISTANT,
     CONVERSATION_COLUMNS,
@@ -196,14 +196,14 @@ def unvoiced(path: str | Path, wanted: str, others: Counter[str | None]) -> Inpu
 
 def _either(first: pa.Array | None, second: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Return `first` where it says something, else `second`; of type `dtype`."""
-    second = _like(second, dtype)
+    second = like(second, dtype)
     if first is None:
         return second
     blank = pc.equal(pc.binary_length(first), 0)
     return pc.coalesce(pc.if_else(pc.fill_null(blank, True), pa.nulls(len(first), dtype), first), second)
 
 
-def _like(column: pa.Array, dtype: pa.DataType) -> pa.Array:
+def like(column: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Return texts as another of the types of texts, whatever bytes they hold."""
     if column.type == dtype:
         return column
@@ -496,7 +496,7 @@ class TurnTable:
             return columns, texts, rows, np.empty(0, np.int64)
         changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
         runs = np.flatnonzero(np.concatenate([[True], changes]))
-        names = ids.take(pa.array(runs)).to_pylist()
+        names = python_values(ids.take(pa.array(runs)))
         state = seen.add(names)
         without = "" if self._note is None else "; what stood before has been scored without these rows"
         lost += [
@@ -522,7 +522,7 @@ class TurnTable:
     ) -> tuple[pa.RecordBatch, Turns, np.ndarray]:
         texts = [piece for _, piece in pieces]
         if len({piece.type for piece in texts}) > 1:  # a batch that is not all UTF-8 comes as bytes
-            texts = [_like(piece, pa.large_binary()) for piece in texts]
+            texts = [like(piece, pa.large_binary()) for piece in texts]
         content = pa.concat_arrays(texts)
 
         def column(name: str) -> pa.Array:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from affectcore.errors import InputError
-from affectcore.io.formats.base import Reader, Source, batch_bytes_of, damaged, offsets_of, plain_type
-from affectcore.io.formats.texts import is_chat, kept_names, pick_text, reach, type_of
+from affectcore.io.formats.base import ARROW_ERRORS, Reader, Source, batch_bytes_of, damaged, plain_type
+from affectcore.io.formats.damage import check_batch, check_schema
+from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
 _MAGIC = b"ARROW1"
 _FORGET = 64 << 20  # bytes scored before pages of the map are handed back
@@ -22,7 +23,7 @@ class IpcReader(Reader):
     """Reads an Arrow IPC file or stream.
 
     The file is mapped, so a record batch of any size costs no memory of its own; pages already scored are handed back
-    to the system. A file whose footer is missing is read as the stream it holds, up to the cut.
+    to the system. A file whose footer is missing or damaged is read as the stream it holds, up to where that ends.
     """
 
     def __init__(
@@ -49,14 +50,21 @@ class IpcReader(Reader):
         self._is_file = head.startswith(_MAGIC)
         self._has_footer = self._is_file and self._map[-6:] == _MAGIC and len(self._map) > 16
         with damaged(source, "not a readable Arrow IPC file"):
-            schema = self._open().schema
+            try:
+                schema = self._open().schema
+            except ARROW_ERRORS:
+                if not self._has_footer:
+                    raise
+                self._has_footer = False  # the footer is damaged: what it says stands at the beginning, too
+                schema = self._open().schema
+            check_schema(schema)
         self._text = pick_text(schema, text, source.path, chats)
         self.chat = chats and is_chat(type_of(schema, self._text))
         self.text_column = self._text.name
         names = kept_names(schema, self._text.column, None if keep is None else list(keep), source.path)
         self.schema = pa.schema([schema.field(n).with_type(plain_type(schema.field(n).type)) for n in names])
-        wanted = dict.fromkeys([*names, self._text.column])
-        self._fields = sorted(schema.get_field_index(n) for n in wanted)
+        self._read = list(dict.fromkeys([*names, self._text.column]))
+        self._fields = sorted(schema.get_field_index(n) for n in self._read)
 
     def _open(self, fields: list[int] | None = None) -> ipc.RecordBatchFileReader | ipc.RecordBatchStreamReader:
         options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
@@ -69,18 +77,34 @@ class IpcReader(Reader):
         return ipc.open_stream(self._buffer[8:] if self._is_file else self._buffer, options=options)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
-        opened = self._open()
-        if self._has_footer:
-            # Choosing columns makes Arrow copy the whole batch out of the map, which pays only where the batches are
-            # compressed and have to be unpacked anyway.
-            if opened.num_record_batches and not self._is_mapped(opened.get_batch(0)):
-                opened = self._open(self._fields)
-            for i in range(opened.num_record_batches):
-                yield opened.get_batch(i)
+        # Choosing columns makes Arrow copy the whole batch out of the map, which pays only where the batches are
+        # compressed and have to be unpacked anyway; or where columns that nobody needs are damaged.
+        if self.source.pipe is not None:
+            yield from self._opened(None, 0)
             return
-        yield from opened
-        if self._is_file:
-            raise pa.ArrowInvalid("the footer is missing")
+        done = 0
+        for fields in (None, self._fields):
+            try:
+                for batch in self._opened(fields, done):
+                    if fields is None and done == 0 and not self._is_mapped(batch):
+                        break
+                    yield batch
+                    done += 1
+                else:
+                    break
+            except ARROW_ERRORS:
+                if fields is not None:
+                    raise
+        if self._is_file and not self._has_footer:
+            raise pa.ArrowInvalid("the footer is missing or damaged")
+
+    def _opened(self, fields: list[int] | None, begin: int) -> Iterator[pa.RecordBatch]:
+        """Yield the batches from number `begin` on, with all columns or with some."""
+        opened = self._open(fields)
+        if self._has_footer:
+            yield from (opened.get_batch(i) for i in range(begin, opened.num_record_batches))
+        else:
+            yield from itertools.islice(opened, begin, None)
 
     def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         first = 0
@@ -90,24 +114,19 @@ class IpcReader(Reader):
                 batch = next(raw, None)
                 if batch is None:
                     return
+                batch = batch.select(self._read)
                 if first + len(batch) <= start:
+                    batch.validate()
                     first += len(batch)
                     continue
-                batch.validate()
+                check_batch(batch)
             # One record batch may be the whole file: convert it a stretch at a time.
             step = self._step(batch)
             for begin in range(0, len(batch), step):
                 part = batch.slice(begin, step)
                 with damaged(self.source, "cannot read the Arrow data", self):
                     kept = self._kept(part)
-                    column = part.column(self._text.column)
-                    if self.chat and _backwards(reach(column, self._text.fields)):
-                        raise pa.ArrowInvalid("list offsets run backwards")
-                    texts = self._texts(column, self._text.fields)
-                    held = [texts.content, texts.reasoning] if self.chat else [texts]
-                    # Taken from the file as they are: trust nothing.
-                    if any((np.diff(offsets_of(texts)) < 0).any() for texts in held if texts is not None):
-                        raise pa.ArrowInvalid("text offsets run backwards")
+                    texts = self._texts(part.column(self._text.column), self._text.fields)
                 yield first + begin, kept, texts
                 self._forget(batch_bytes_of(part))
             first += len(batch)
@@ -135,9 +154,3 @@ class IpcReader(Reader):
         self._buffer = None
         if self.source.pipe is not None:
             self.source.pipe.close()
-
-
-def _backwards(lists: pa.Array) -> bool:
-    if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
-        return False
-    return bool((np.diff(lists.offsets.to_numpy()) < 0).any())

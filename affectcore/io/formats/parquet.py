@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 
 from affectcore.errors import InputError
 from affectcore.io.formats.base import MAX_ROWS, Reader, Source, damaged, plain_type
+from affectcore.io.formats.damage import check_batch, check_schema
+from affectcore.io.formats.pages import check_pages
 from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
 _BUFFER = 1 << 20  # bytes read ahead per column; without it a whole column chunk is loaded at once
@@ -26,10 +28,15 @@ class ParquetReader(Reader):
         if source.path.stat().st_size == 0:
             raise InputError(source.path, "empty file (0 bytes)", "write it again, or leave it out")
         with damaged(source, "not a readable Parquet file"):
-            self._file = pq.ParquetFile(
-                source.path, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
-            )
+            try:
+                self._file = pq.ParquetFile(
+                    source.path, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
+                )
+            except UnicodeDecodeError as exc:
+                raise pa.ArrowInvalid("the name of a column is not UTF-8") from exc
             schema = self._file.schema_arrow
+            check_schema(schema)
+            self._pages = source.path.open("rb")
         self._text = pick_text(schema, text, source.path, chats)
         self.chat = chats and is_chat(type_of(schema, self._text))
         self.text_column = self._text.name
@@ -38,6 +45,11 @@ class ParquetReader(Reader):
         # A dotted path reads its own leaf only, unless the whole struct is kept.
         text_leaf = self._text.column if self._text.column in names else self._text.name
         self._columns = list(dict.fromkeys([*names, text_leaf]))
+        paths = self._file.schema
+        count = range(len(paths))
+        wanted = {*self._columns}
+        self._needed = [i for i in count if not wanted.isdisjoint(_prefixes(paths.column(i).path))]
+        self._flat = {i for i in self._needed if paths.column(i).max_repetition_level == 0}
         leaves = _leaves(schema)
         self._leaves = leaves[self._text.column], [i for n in names for i in leaves[n]]
 
@@ -48,20 +60,42 @@ class ParquetReader(Reader):
                 first += rows
                 continue
             self.row = max(first, start)
-            end = first + rows
-            batches = self._file.iter_batches(size, row_groups=groups, columns=self._columns, use_threads=False)
-            while True:
-                with damaged(self.source, "cannot read the Parquet data", self):
-                    batch = next(batches, None)
-                    if batch is None:
-                        break
-                    kept = self._kept(batch)
-                    texts = self._texts(batch.column(self._text.column), self._text.fields)
-                self._boundary = first + len(batch) == end
-                yield first, kept, texts
-                first += len(batch)
+            begin, end = first, first + rows
+            try:
+                for kept, texts in self._read(groups, size):
+                    self._boundary = first + len(texts) == end
+                    yield first, kept, texts
+                    first += len(texts)
+            except InputError:
+                if len(groups) == 1:
+                    raise
+                # A batch may reach over several groups: those before the damaged one are whole.
+                self._boundary = False
+                for group in groups:
+                    for kept, texts in self._read([group], size):
+                        if begin + len(texts) > first:
+                            left = first - begin
+                            yield first, kept.slice(left), texts.slice(left)
+                            first = begin + len(texts)
+                        begin += len(texts)
             if first != end:
                 raise InputError(self.source.path, "fewer rows than its footer says", "write the file again", first)
+
+    def _read(self, groups: list[int], size: int) -> Iterator[tuple[pa.RecordBatch, Any]]:
+        """Yield the kept columns and the texts of row groups, in batches of `size` rows."""
+        with damaged(self.source, "cannot read the Parquet data", self):
+            for group in groups:
+                check_pages(self._pages, self._file.metadata.row_group(group), self._needed, self._flat)
+        batches = self._file.iter_batches(size, row_groups=groups, columns=self._columns, use_threads=False)
+        while True:
+            with damaged(self.source, "cannot read the Parquet data", self):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                check_batch(batch)
+                kept = self._kept(batch)
+                texts = self._texts(batch.column(self._text.column), self._text.fields)
+            yield kept, texts
 
     def _runs(self) -> Iterator[tuple[list[int], int, int]]:
         """Yield ``(row groups, rows, rows per batch)`` for runs of row groups with texts of similar length."""
@@ -95,6 +129,12 @@ class ParquetReader(Reader):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._pages.close()
+
+
+def _prefixes(path: str) -> list[str]:
+    """Return the dotted paths that lead to a leaf, itself included."""
+    return [path, *(path[:i] for i, c in enumerate(path) if c == ".")]
 
 
 def _leaves(schema: pa.Schema) -> dict[str, range]:
