@@ -282,8 +282,8 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:
     """Return the type a kept column is delivered in.
 
     Dictionaries, run-end encodings and views differ from batch to batch in ways that IPC files and row groups cannot
-    hold, so they become the type of their values, within lists and structs, too; decimals that Parquet cannot hold, with
-    a scale below 0 or above the precision, become wider ones; every other type stays.
+    hold, so they become the type of their values, within lists and structs, too; decimals that Parquet cannot hold,
+    with a scale below 0 or above the precision, become wider ones; every other type stays.
     """
     types = pa.types
     if types.is_decimal(dtype) and not 0 <= dtype.scale <= dtype.precision:
