@@ -8,7 +8,8 @@ is `doctor`, `demo`, help, `score` of chats and kept columns from JSONL, Parquet
 and JSONL, with models static and none, and `compare` to JSON, Markdown and CSV. Every score must be that of the first
 environment: whole numbers and texts the same, others within TOLERANCE, since compilers of different releases may round
 the last digits of a sigmoid or a sum otherwise. Environments and compiled kernels stay in build/matrix for the next
-time. Needs only the standard library; Pythons are found on the PATH and with pyenv, uv and py.
+time (some 6 GB for four Pythons). Needs only the standard library; Pythons are found on the PATH and with pyenv, uv and
+py.
 """
 
 from __future__ import annotations

@@ -193,8 +193,8 @@ def test_a_cache_that_can_only_be_read_is_read(box: Box) -> None:
 
 def test_read_only_file_system(mounting: Box) -> None:
     folder = mounting.site.parent
-    mounts = f"mount --bind {folder} {folder}\nmount -o remount,ro,bind {folder}"
-    kind, _, _, complaint = mounting.place(mounts=mounts, user=0, TMPDIR="/tmp", NUMBA_CACHE_DIR=str(folder / "x"))
+    mounts = f"mount --bind {folder} {folder}\nmount -o remount,ro,bind {folder}\nmount -t tmpfs tmpfs {mounting.tmp}"
+    kind, _, _, complaint = mounting.place(mounts=mounts, user=0, NUMBA_CACHE_DIR=str(folder / "x"))
     assert kind == "temporary"
     assert "Read-only file system" in complaint
 
