@@ -165,6 +165,21 @@ def test_a_pipe_is_read_once(fifo: Callable[..., Path]) -> None:
         open_reader(source)
 
 
+def test_an_earlier_reader_takes_nothing_from_a_later_one(
+    fifo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reader, "block_bytes", 200)
+    (source,) = discover(fifo("a.jsonl", encoded("a.jsonl", ROWS)))
+    earlier, later = open_reader(source), open_reader(source)
+    found = iter(later)
+    rows = len(next(found)[1])
+    earlier.close()
+    assert rows + sum(len(texts) for _, texts in found) == len(ROWS)
+    later.close()
+    with pytest.raises(InputError, match="has been"):
+        open_reader(source)
+
+
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_standard_input(name: str) -> None:
     code = f"""

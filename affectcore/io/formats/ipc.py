@@ -13,6 +13,7 @@ import pyarrow.ipc as ipc
 from affectcore.errors import InputError
 from affectcore.io.formats.base import ARROW_ERRORS, Reader, Source, batch_bytes_of, damaged, plain_type
 from affectcore.io.formats.damage import check_batch, check_schema
+from affectcore.io.formats.pipe import PipeReader
 from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
 _MAGIC = b"ARROW1"
@@ -70,7 +71,8 @@ class IpcReader(Reader):
         options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         if self.source.pipe is not None:
             if self._stream is None:
-                self._stream = ipc.open_stream(pa.PythonFile(self.source.pipe.open(), "r"), options=options)
+                self._piped = self.source.pipe.open()
+                self._stream = ipc.open_stream(pa.PythonFile(self._piped, "r"), options=options)
             return self._stream
         if self._has_footer:
             return ipc.open_file(self._buffer, options=options)
@@ -141,6 +143,7 @@ class IpcReader(Reader):
         return max(1, min(1 << 16, 4 * self.batch_bytes // each))
 
     _unreleased = 0
+    _piped: PipeReader | None = None
     _stream: ipc.RecordBatchStreamReader | None = None  # of a pipe
 
     def _forget(self, n_bytes: int) -> None:
@@ -152,5 +155,5 @@ class IpcReader(Reader):
     def close(self) -> None:
         """Drop the map; it closes with the last array that points into it."""
         self._buffer = None
-        if self.source.pipe is not None:
-            self.source.pipe.close()
+        if self._piped is not None:
+            self._piped.close()

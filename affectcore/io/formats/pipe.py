@@ -30,6 +30,7 @@ class Pipe:
         self._file: BinaryIO | None = None
         self._held = bytearray()
         self._begun = False
+        self._opened = 0
 
     def open(self) -> PipeReader:
         """Return a reader of all that comes through.
@@ -47,7 +48,8 @@ class Pipe:
             stdin = str(self._path) == STDIN  # which can be a socket, and those are not opened by name
             self._file = os.fdopen(os.dup(0), "rb") if stdin else self._path.open("rb")
             weakref.finalize(self, self._file.close)
-        return PipeReader(self)
+        self._opened += 1
+        return PipeReader(self, self._opened)
 
     def begin(self) -> None:
         """Hold nothing any more from now on: rows are read."""
@@ -57,16 +59,18 @@ class Pipe:
         found = bytes(memoryview(self._held)[at : at + size])
         if at + size >= len(self._held) and self._begun:
             self._held = bytearray()
-        if len(found) < size and self._file is not None:
+        if self._file is None:
+            raise ValueError("the pipe is closed")
+        if len(found) < size:
             more = self._file.read(size - len(found))  # waits for as many, so that blocks never depend on the writer
             if not self._begun:
                 self._held += more
             found = found + more if found else more
         return found
 
-    def close(self) -> None:
-        """Close it if rows have been read; before that, another reader may come."""
-        if self._begun and self._file is not None:
+    def _close(self, number: int) -> None:
+        # Before rows are read another reader may come, and what an earlier one does then is no longer of interest.
+        if self._begun and number == self._opened and self._file is not None:
             self._file.close()
             self._file = None
 
@@ -76,8 +80,9 @@ class PipeReader:
 
     closed = False
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, number: int) -> None:
         self._pipe = pipe
+        self._number = number
         self._at = 0
 
     def read(self, size: int) -> bytes:
@@ -91,9 +96,9 @@ class PipeReader:
         return True
 
     def close(self) -> None:
-        """Let go of the pipe; see `Pipe.close`."""
+        """Close the pipe if its rows have been read by this reader."""
         self.closed = True
-        self._pipe.close()
+        self._pipe._close(self._number)
 
 
 def is_pipe(path: Path) -> bool:
