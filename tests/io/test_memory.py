@@ -48,7 +48,6 @@ def scores(scorer: ac.Scorer, texts: Any, **options: Any) -> list[tuple[Any, Any
         ([[]], [None]),
         ([{"messages": CHAT, "model": "a"}], [LOVE]),
     ],
-    ids=str,
 )
 def test_plain_python_is_taken_as_it_is_meant(scorer: ac.Scorer, given: Any, said: list[str | None]) -> None:
     assert scores(scorer, given) == scores(scorer, said)
@@ -77,7 +76,6 @@ def test_rows_keep_their_columns_and_other_units_see_conversations(scorer: ac.Sc
         ([{"text": 1}, {"text": LOVE}], "'text' cannot be one column"),
         (5, "cannot read texts from int"),
     ],
-    ids=str,
 )
 def test_what_is_not_plain_is_named(scorer: ac.Scorer, given: Any, message: str) -> None:
     with pytest.raises(ac.UsageError, match=message):
