@@ -417,13 +417,33 @@ def parse(path: Path, data: bytes, remedy: str = AGAIN, finite: bool = False, wh
         return float(name)
 
     try:
-        record = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=constant)
+        text = data.decode("utf-8")
+        record = json.loads(text, parse_constant=constant)
+        if not _all_once(text, record):
+            json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise InputError(path, f"{what}no JSON: {reason}", remedy) from None
     if not isinstance(record, dict):
         raise InputError(path, f"{what}it holds no JSON object", remedy)
     return record
+
+
+def _all_once(text: str, record: Any) -> bool:
+    """Tell whether no key stands twice in an object, as far as counting tells; a vocabulary has many to look at.
+
+    A quotation mark and a colon stand behind each key, and where a text begins with a colon; elsewhere they may, too.
+    """
+    n, left = 0, [record]
+    while left:
+        part = left.pop()
+        values: Any = part
+        if isinstance(part, dict):
+            values = part.values()
+            n += len(part) + sum(1 for key in part if key[:1] == ":")
+        n += sum(1 for v in values if type(v) is str and v[:1] == ":")
+        left += [v for v in values if isinstance(v, (dict, list))]
+    return text.count('":') == n and re.search(r'"\s+:', text) is None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import affectcore as ac
 from affectcore.cli.models import describe
@@ -210,12 +212,29 @@ def test_a_tokenizer_that_drops_merges_at_random(models: dict[str, Path], tmp_pa
         base.load(path)
 
 
-def test_a_key_that_stands_twice(models: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "twice", ['"format": 1, "format": 1', '"format" : 1, "format": 1', '"format"\n:1,"format":\n1']
+)
+def test_a_key_that_stands_twice(models: dict[str, Path], tmp_path: Path, twice: str) -> None:
     shutil.copytree(models["static"], tmp_path / "m")
     path = tmp_path / "m" / "affect.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 1, "format": 1'))
+    path.write_text(path.read_text().replace('"format": 1', twice))
     with pytest.raises(InputError, match="no JSON: the key 'format' stands twice in one object"):
         base.load(tmp_path / "m")
+
+
+@given(
+    st.recursive(
+        st.text('a":\\ {', max_size=3), lambda s: st.dictionaries(st.text('a":\\ {', max_size=3), s), max_leaves=9
+    )
+)
+def test_keys_that_look_like_others_stand_once(value: Any) -> None:
+    for separators in ((",", ":"), (", ", ": "), (" , ", " : ")):
+        text = json.dumps({"all": value}, separators=separators)
+        assert schema.parse(Path("f.json"), text.encode()) == {"all": value}
+        again = text[:-1] + separators[0] + text[1:]
+        with pytest.raises(InputError, match="the key 'all' stands twice"):
+            schema.parse(Path("f.json"), again.encode())
 
 
 def rewritten(source: Path, to: Path, change: Callable[[dict[str, np.ndarray]], object]) -> Path:
