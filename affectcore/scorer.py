@@ -269,6 +269,8 @@ class Scorer:
         ------
         UsageError
             If the array is of another type, or a text has 2 GiB or more.
+        InputError
+            If its offsets, lengths or indices lead out of its buffers.
         """
         return self.score_units(texts)[0]
 
@@ -481,7 +483,8 @@ class Scorer:
         UsageError
             If the source is not understood, or has no such column.
         InputError
-            If there are turns, but none of a role that is scored.
+            If there are turns, but none of a role that is scored, or if the data's offsets, lengths or indices lead out
+            of its buffers.
         """
         source = _source(texts)
         if isinstance(source, pa.ChunkedArray):

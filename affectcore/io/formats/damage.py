@@ -27,6 +27,8 @@ def check(column: pa.Array) -> None:
     column
         Array of any type. Of a slice only its own rows are looked at, those of its dictionary apart.
     """
+    while isinstance(column, pa.ExtensionArray):
+        column = column.storage
     try:
         if pa.types.is_nested(column.type):
             column.validate()

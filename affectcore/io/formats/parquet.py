@@ -36,7 +36,6 @@ class ParquetReader(Reader):
                 raise pa.ArrowInvalid("the name of a column is not UTF-8") from exc
             schema = self._file.schema_arrow
             check_schema(schema)
-            self._pages = source.path.open("rb")
         self._text = pick_text(schema, text, source.path, chats)
         self.chat = chats and is_chat(type_of(schema, self._text))
         self.text_column = self._text.name
@@ -82,9 +81,9 @@ class ParquetReader(Reader):
 
     def _read(self, groups: list[int], size: int) -> Iterator[tuple[pa.RecordBatch, Any]]:
         """Yield the kept columns and the texts of row groups, in batches of `size` rows."""
-        with damaged(self.source, "cannot read the Parquet data", self):
+        with damaged(self.source, "cannot read the Parquet data", self), self.source.path.open("rb") as file:
             for group in groups:
-                check_pages(self._pages, self._file.metadata.row_group(group), self._needed, self._flat)
+                check_pages(file, self._file.metadata.row_group(group), self._needed, self._flat)
         batches = self._file.iter_batches(size, row_groups=groups, columns=self._columns, use_threads=False)
         while True:
             with damaged(self.source, "cannot read the Parquet data", self):
@@ -128,7 +127,6 @@ class ParquetReader(Reader):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-        self._pages.close()
 
 
 def _prefixes(path: str) -> list[str]:
