@@ -133,9 +133,11 @@ class Scorer:
         roles: str = "assistant",
         exclude: str | Sequence[str] = EXCLUDED,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name != "self"}
+        given = dict(locals())  # nothing but the arguments yet
         self._settings = {
-            name: tuple(v) if isinstance(v, Collection) and not isinstance(v, str) else v for name, v in given.items()
+            name: tuple(v) if isinstance(v, Collection) and not isinstance(v, str) else v
+            for name, v in given.items()
+            if name != "self"
         }
         self.unit = _choose("unit", unit, UNITS)
         self.parts = _choose("part", parts, PARTS)

@@ -365,7 +365,9 @@ def damage(models: dict[str, Path], folder: Path, rng: random.Random) -> tuple[P
         elif way == "swapped" and others:
             shutil.copy(rng.choice(others) / file, path)
         new = path.read_bytes() if path.is_file() else None
-        return target, Damage(name, file, way, new is None or free(name, file, data, new))
+        # Nothing in a checkpoint tells that its tokenizer is another model's, if there are rows for all ids.
+        fits = way == "swapped" and file == "tokenizer.json" and not (source / "affect.json").is_file()
+        return target, Damage(name, file, way, new is None or fits or free(name, file, data, new))
     if file.endswith(".safetensors") and rng.random() < 0.3:
         what, may = _damage_array(path, rng)
         return target, Damage(name, file, what, may)

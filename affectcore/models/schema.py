@@ -419,7 +419,7 @@ def parse(path: Path, data: bytes, remedy: str = AGAIN, finite: bool = False, wh
     try:
         text = data.decode("utf-8")
         record = json.loads(text, parse_constant=constant)
-        if not _all_once(text, record):
+        if isinstance(record, dict) and not _all_once(text, record):
             json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
@@ -429,14 +429,15 @@ def parse(path: Path, data: bytes, remedy: str = AGAIN, finite: bool = False, wh
     return record
 
 
-def _all_once(text: str, record: Any) -> bool:
+def _all_once(text: str, record: dict[str, Any]) -> bool:
     """Tell whether no key stands twice in an object, as far as counting tells; a vocabulary has many to look at.
 
     A quotation mark and a colon stand behind each key, and where a text begins with a colon; elsewhere they may, too.
     """
-    n, left = 0, [record]
+    left: list[Any] = [record]
+    n = 0
     while left:
-        part = left.pop()
+        part: Any = left.pop()
         values: Any = part
         if isinstance(part, dict):
             values = part.values()

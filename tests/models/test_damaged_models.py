@@ -223,6 +223,12 @@ def test_a_key_that_stands_twice(models: dict[str, Path], tmp_path: Path, twice:
         base.load(tmp_path / "m")
 
 
+@pytest.mark.parametrize("content", ["7", "true", "null", '"a"', "[1]", "", "{", "NaN", "\xff"])
+def test_what_is_no_object(content: str) -> None:
+    with pytest.raises(InputError, match=r"f.json: (no JSON|it holds no JSON object)"):
+        schema.parse(Path("f.json"), content.encode("latin-1"))
+
+
 @given(
     st.recursive(
         st.text('a":\\ {', max_size=3), lambda s: st.dictionaries(st.text('a":\\ {', max_size=3), s), max_leaves=9
