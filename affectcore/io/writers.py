@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore.errors import OutputError, UsageError
+from affectcore.io.formats.base import python_values
+from affectcore.io.formats.damage import bare
 
 __all__ = ["EXTENSIONS", "Writer", "is_file_output", "open_writer", "remove_leftovers", "writing"]
 
@@ -339,12 +341,17 @@ def json_texts(column: pa.Array) -> pa.Array:
         texts = _quoted(_as_text(column.cast(pa.large_string())))
     elif pa.types.is_nested(dtype):
         # The one place where rows are visited one by one: JSON of arbitrary depth.
-        texts = pa.array([json.dumps(v, ensure_ascii=False, default=str) for v in column.to_pylist()], pa.string())
+        values = bare(column).to_pylist()
+        texts = pa.array([json.dumps(v, ensure_ascii=False, default=_readable) for v in values], pa.string())
     elif pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_fixed_size_binary(dtype):
         texts = _quoted(_as_text(column))
     else:
-        texts = pa.array([json.dumps(v, default=str) for v in column.to_pylist()], pa.string())
+        texts = pa.array([json.dumps(v, default=str) for v in python_values(column)], pa.string())
     return pc.fill_null(texts, "null")
+
+
+def _readable(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _as_text(column: pa.Array) -> pa.Array:

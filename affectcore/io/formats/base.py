@@ -280,11 +280,8 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:
     """
     if pa.types.is_decimal(dtype) and not 0 <= dtype.scale <= dtype.precision:
         digits = max(dtype.precision, dtype.scale) - min(dtype.scale, 0)
-        return (
-            pa.string()
-            if digits > 76
-            else (pa.decimal128 if digits <= 38 else pa.decimal256)(digits, max(dtype.scale, 0))
-        )
+        made = pa.decimal128 if digits <= 38 else pa.decimal256
+        return pa.string() if digits > 76 else made(digits, max(dtype.scale, 0))
     if pa.types.is_dictionary(dtype):
         return plain_type(dtype.value_type)
     if pa.types.is_run_end_encoded(dtype):
