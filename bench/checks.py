@@ -1,14 +1,15 @@
 """What the checks of Arrow data cost: `python bench/checks.py --mb 50`.
 
 Dumps of long answers, of short texts and of chats, as IPC (mapped), Feather (lz4) and Parquet, are scored as
-`affectcore score` does it, in turn with the checks and without them (`affectcore.io.formats.damage`, and `pages` of
-Parquet's page headers). The CPU time of the process is compared, of the fastest rounds, since other processes then
-matter little; beside it stands the CPU time that passed within the checks. The first round warms up.
+`affectcore score` does it, and the CPU time that passes within the checks (`affectcore.io.formats.damage`, and `pages`
+of Parquet's page headers) is set against that of the process: the medians of some rounds, after one that warms up.
+Whole runs with and without checks differ by less than the noise of a shared machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import threading
 import time
@@ -28,7 +29,6 @@ from affectcore.pipeline.run import score_dataset
 from affectcore.scorer import Scorer
 
 _PLACES = ((ipc, "check_batch"), (parquet, "check_batch"), (parquet, "check_pages"), (damage, "check"))
-_REAL = [getattr(module, name) for module, name in _PLACES]
 _spent = [0.0]
 _within = threading.local()
 
@@ -39,7 +39,9 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=50, help="text in a dump")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    shown = Table("dump", "format", "model", "CPU s without", "CPU s with", "difference", "ms in the checks", "share")
+    for module, name in _PLACES:
+        setattr(module, name, _timed(getattr(module, name)))
+    shown = Table("dump", "format", "model", "CPU s of the run", "CPU ms in the checks", "share")
     with tempfile.TemporaryDirectory() as scratch:
         for shape, table in _tables(int(args.mb * 1e6)).items():
             for kind in ("arrow", "feather", "parquet"):
@@ -47,29 +49,21 @@ def main() -> None:
                 _write(table, path)
                 for model in ("none", "static"):
                     scorer = Scorer(model, unit="turn" if shape == "chats" else "document")
-                    without, with_them, within = _measured(path, scorer, args.rounds)
-                    row = [f"{without:.3f}", f"{with_them:.3f}", f"{with_them / without - 1:+.1%}"]
-                    shown.add_row(shape, kind, model, *row, f"{within * 1000:.1f}", f"{within / with_them:.2%}")
+                    run, within = _measured(path, scorer, args.rounds)
+                    shown.add_row(shape, kind, model, f"{run:.2f}", f"{within * 1000:.1f}", f"{within / run:.2%}")
                 path.unlink()
     Console(width=120).print(shown)
 
 
-def _measured(path: Path, scorer: Scorer, rounds: int) -> tuple[float, float, float]:
-    """Return CPU seconds without and with the checks, and within them: the least of the rounds."""
-    found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-    for k in range(2 * rounds + 2):
-        checking = bool(k % 2)
-        for (module, name), real in zip(_PLACES, _REAL):
-            setattr(module, name, _timed(real) if checking else _nothing)
+def _measured(path: Path, scorer: Scorer, rounds: int) -> tuple[float, float]:
+    """Return CPU seconds of a run and of the checks in it."""
+    found = []
+    for _ in range(rounds + 1):
         _spent[0], begun = 0.0, time.process_time()
         score_dataset(path, path.with_name("out.parquet"), scorer=scorer, overwrite=True)
-        if k >= 2:
-            found[checking].append((time.process_time() - begun, _spent[0]))
-    return min(found[False])[0], min(found[True])[0], min(spent for _, spent in found[True])
-
-
-def _nothing(*args: Any) -> None:
-    """Check nothing."""
+        found.append((time.process_time() - begun, _spent[0]))
+    runs, checks = zip(*found[1:])
+    return statistics.median(runs), statistics.median(checks)
 
 
 def _timed(call: Callable[..., Any]) -> Callable[..., Any]:

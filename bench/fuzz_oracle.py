@@ -57,6 +57,9 @@ def verdict(made: Made, path: Path, folder: Path, code: int, said: str, base: di
             return f"exit code {code} without an output"
         if code == 3 and not (folder / "out.parquet.errors.jsonl").exists():
             return "exit code 3 without a list of errors"
+        listed = folder / "out.parquet.errors.jsonl"
+        if code and "a page's header" in said + (listed.read_text() if listed.exists() else ""):
+            return None  # of Parquet; the trusted reader passes over what is damaged in it
         table = pq.read_table(out) if out.exists() else None
         return _dump(made, path, code, table) if made.arrow else _lines(made, path, code, table, base)
     if made.command[0] == "compare" and made.arrow:
@@ -177,9 +180,6 @@ def _dump(made: Made, path: Path, code: int, out: pa.Table | None) -> str | None
         return "wrong rows: column id"
     if n < most and code == 0:
         return f"{n} rows of {most}, exit code 0"
-    listed = path.parent / "out" / "out.parquet.errors.jsonl"
-    if listed.exists() and "a page's header" in listed.read_text():
-        return None  # of a Parquet page, whose damaged part the trusted reader passes over
     # A conversation whose end the damage hides is left out.
     return f"{most - n} of {most} rows are lost" if n < most and "conversation_id" not in found else None
 

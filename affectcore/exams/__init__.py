@@ -269,9 +269,9 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 for batch in table.to_batches():
                     check_batch(batch)
                 rows = table.to_pylist()
-            except UnicodeDecodeError:
-                raise
-            except (pa.ArrowException, ValueError, OverflowError) as error:
+            except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+                if isinstance(error, UnicodeDecodeError) or getattr(error, "strerror", None):
+                    raise
                 raise InputError(path, "not a readable Parquet file", "write it again") from error
     elif kind in (".jsonl", ".ndjson"):
         rows = []

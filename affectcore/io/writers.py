@@ -23,7 +23,7 @@ from affectcore import escape
 from affectcore.errors import OutputError, UsageError
 from affectcore.io import rare_types
 from affectcore.io.files import create, sync, writing
-from affectcore.io.formats.base import plain
+from affectcore.io.formats.base import plain, python_values
 
 __all__ = ["EXTENSIONS", "Writer", "appeared", "check_types", "is_file_output", "open_writer"]
 
@@ -474,7 +474,7 @@ def json_texts(column: pa.Array) -> pa.Array:
     elif pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_fixed_size_binary(dtype):
         texts = _quoted(_as_text(column))
     else:
-        texts = pa.array([json.dumps(v, default=str) for v in column.to_pylist()], pa.string())
+        texts = pa.array([json.dumps(v, default=str) for v in python_values(column)], pa.string())
     return pc.fill_null(texts, "null")
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from affectcore.cli.main import main
 from affectcore.errors import InputError
 from affectcore.exams import quiz
 from affectcore.frontier import read_costs
+from affectcore.io.formats.base import plain, plain_type
 from affectcore.io.formats.damage import check, check_batch
 from affectcore.io.readers import Source, open_reader
+from affectcore.io.writers import json_texts
 from affectcore.scorer import Scorer
 
 ROOT = Path(__file__).parents[2]
@@ -357,6 +360,21 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     read, problems = quiz.read_answers([answers])
     assert not problems
     assert set(read["model"].to_pylist()) == {"caf\ufffd", "b"}
+
+
+def test_kept_values_that_an_output_cannot_hold_as_they_are(tmp_path: Path) -> None:
+    bad = pa.array([b"caf\xe9"]).view(pa.string())
+    lists = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), bad)
+    assert json_texts(lists).to_pylist() == ['["caf\ufffd"]']
+    assert json_texts(bad).to_pylist() == ['"caf\ufffd"']
+    huge = pa.array([2**62], pa.duration("s"))  # no number of Python's is a duration so long
+    assert json.loads(json_texts(huge)[0].as_py()) == str(2**62)
+    # Parquet has no negative scale, and none above the precision.
+    few = pa.array([Decimal("12300"), None], pa.decimal128(7, 0)).cast(pa.decimal128(5, -2))
+    assert plain(few).to_pylist() == [Decimal("12300"), None]
+    pq.write_table(pa.table({"x": plain(few)}), tmp_path / "x.parquet")
+    assert plain_type(pa.decimal128(3, 5)) == pa.decimal128(5, 5)
+    assert plain_type(pa.decimal128(3, 2)) == pa.decimal128(3, 2)
 
 
 def test_reasoning_that_is_not_utf8_beside_answers_that_are(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["check", "check_batch", "check_schema"]
+__all__ = ["bare", "check", "check_batch", "check_schema"]
 
 _DIGITS = 76  # of the widest decimal
 
@@ -54,13 +54,13 @@ def _check(column: pa.Array) -> None:
             begin, end = (column.offsets[i].as_py() for i in (0, len(column)))
             _check(column.values.slice(begin, end - begin))
     else:
-        _bare(column).validate(full=True)
+        bare(column).validate(full=True)
 
 
-def _bare(column: pa.Array) -> pa.Array:
+def bare(column: pa.Array) -> pa.Array:
     """Return an array with bytes for texts."""
-    bare = _without_texts(column.type)
-    return column if bare == column.type else column.view(bare)
+    raw = _without_texts(column.type)
+    return column if raw == column.type else column.view(raw)
 
 
 def _own(column: pa.Array, dtype: pa.DataType, n_buffers: int, children: list[pa.Array]) -> None:
@@ -83,7 +83,7 @@ def check_batch(batch: pa.RecordBatch) -> None:
     if not any(pa.types.is_nested(column.type) for column in columns):
         # All at once: each call lets go of the interpreter's lock, and may wait for it.
         try:
-            pa.RecordBatch.from_arrays([*map(_bare, columns)], batch.schema.names).validate(full=True)
+            pa.RecordBatch.from_arrays([*map(bare, columns)], batch.schema.names).validate(full=True)
         except pa.ArrowException:
             pass  # which column it is, is found below
         else:

@@ -17,7 +17,7 @@ _DATA, _DATA_2 = 5, 8  # numbers of the fields of PageHeader
 _I32, _BINARY, _LIST, _SET, _STRUCT = 5, 8, 9, 10, 12  # kinds of values
 
 
-def check_pages(file: BinaryIO, group: Any, leaves: list[int], flat: set[int]) -> None:
+def check_pages(file: BinaryIO, group: Any, leaves: dict[int, str], flat: set[int]) -> None:
     """Raise `pyarrow.ArrowInvalid` where a row group's pages have not as many values as its footer says.
 
     Parameters
@@ -27,13 +27,13 @@ def check_pages(file: BinaryIO, group: Any, leaves: list[int], flat: set[int]) -
     group
         `pyarrow.parquet.RowGroupMetaData`.
     leaves
-        Numbers of the columns that will be read.
+        Numbers of the columns that will be read, and their names.
     flat
         Those that are not repeated: they have a value for each row.
     """
-    for leaf in leaves:
+    for leaf, name in leaves.items():
         chunk = group.column(leaf)
-        name, wanted = chunk.path_in_schema, group.num_rows if leaf in flat else chunk.num_values
+        wanted = group.num_rows if leaf in flat else chunk.num_values
         if chunk.num_values < wanted:
             raise pa.ArrowInvalid(f"column {name!r} has {chunk.num_values:,} values for {wanted:,} rows")
         at = chunk.data_page_offset

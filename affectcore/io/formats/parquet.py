@@ -32,6 +32,7 @@ class ParquetReader(Reader):
                 self._file = pq.ParquetFile(
                     source.path, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
                 )
+                paths = [self._file.schema.column(i).path for i in range(len(self._file.schema))]
             except UnicodeDecodeError as exc:
                 raise pa.ArrowInvalid("the name of a column is not UTF-8") from exc
             schema = self._file.schema_arrow
@@ -44,11 +45,9 @@ class ParquetReader(Reader):
         # A dotted path reads its own leaf only, unless the whole struct is kept.
         text_leaf = self._text.column if self._text.column in names else self._text.name
         self._columns = list(dict.fromkeys([*names, text_leaf]))
-        paths = self._file.schema
-        count = range(len(paths))
         wanted = {*self._columns}
-        self._needed = [i for i in count if not wanted.isdisjoint(_prefixes(paths.column(i).path))]
-        self._flat = {i for i in self._needed if paths.column(i).max_repetition_level == 0}
+        self._needed = {i: path for i, path in enumerate(paths) if not wanted.isdisjoint(_prefixes(path))}
+        self._flat = {i for i in self._needed if self._file.schema.column(i).max_repetition_level == 0}
         leaves = _leaves(schema)
         self._leaves = leaves[self._text.column], [i for n in names for i in leaves[n]]
 
