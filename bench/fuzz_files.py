@@ -32,7 +32,7 @@ from rich.console import Console
 
 from affectcore.cli.main import main as affectcore
 
-LIMIT = 5.0  # seconds for one file
+limit = 5.0  # seconds for one file
 _BASES = 24  # undamaged files of a kind
 
 
@@ -48,13 +48,16 @@ class Outcome:
 
 def main() -> int:
     """Run the command line."""
+    global limit
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=200, help="mutated files of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", choices=KINDS, help="can be given several times; default: all")
     parser.add_argument("--only", type=int, help="number of one file, whose outcome is printed")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where files that were badly met are kept")
+    parser.add_argument("--limit", type=float, default=limit, help="seconds that one file may take")
     args = parser.parse_args()
+    limit = args.limit
     console = Console(width=150)
     bad = 0
     memory = Path("/dev/shm")  # where outputs need not reach a disk
@@ -144,7 +147,7 @@ class _Worker:
         reading, held, killed = -1, b"", False
         begun = time.monotonic()
         while True:
-            ready = select.select([ours], [], [], max(0.0, begun + LIMIT - time.monotonic()))[0]
+            ready = select.select([ours], [], [], max(0.0, begun + limit - time.monotonic()))[0]
             if not ready:
                 os.kill(child, signal.SIGKILL)
                 killed = True
@@ -164,7 +167,7 @@ class _Worker:
         os.close(ours)
         status = os.waitpid(child, 0)[1]
         if reading >= 0:
-            what = f"no end after {LIMIT:g} s" if killed else f"signal {os.WTERMSIG(status)}: {self._last_words()}"
+            what = f"no end after {limit:g} s" if killed else f"signal {os.WTERMSIG(status)}: {self._last_words()}"
             yield reading, -os.WTERMSIG(status), time.monotonic() - begun, what
 
     def _last_words(self) -> str:

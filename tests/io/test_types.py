@@ -150,7 +150,7 @@ COLUMNS: dict[str, tuple[pa.Array, list[Any]]] = {
     "tensor": (extension(pa.fixed_shape_tensor(pa.int32(), [2]), [[1, 2], [3, 4]]), [[1, 2], None, [3, 4]]),
 }
 NOT_IN_PARQUET = {
-    *("decimal of hundreds", "interval", "fixed binary of nothing", "list of intervals", "struct of nothing"),
+    *("interval", "fixed binary of nothing", "list of intervals", "struct of nothing"),
     *("dictionary of intervals", "runs of intervals", "sparse union", "dense union"),
 }
 NOT_KEPT = {"map of runs"}
