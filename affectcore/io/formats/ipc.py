@@ -12,7 +12,7 @@ import pyarrow.ipc as ipc
 
 from affectcore.errors import InputError
 from affectcore.io.formats.base import ARROW_ERRORS, Reader, Source, damaged, plain_type
-from affectcore.io.formats.damage import check_batch, check_schema
+from affectcore.io.formats.damage import check_batch, check_end, check_schema
 from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
 _MAGIC = b"ARROW1"
@@ -44,12 +44,14 @@ class IpcReader(Reader):
         self._has_footer = self._is_file and self._map[-6:] == _MAGIC and len(self._map) > 16
         with damaged(source, "not a readable Arrow IPC file"):
             try:
-                schema = self._open().schema
+                schema = (
+                    ipc.open_file(self._buffer).schema if self._has_footer else ipc.open_stream(self._stream()).schema
+                )
             except ARROW_ERRORS:
                 if not self._has_footer:
                     raise
                 self._has_footer = False  # the footer is damaged: what it says stands at the beginning, too
-                schema = self._open().schema
+                schema = ipc.open_stream(self._stream()).schema
             check_schema(schema)
         self._text = pick_text(schema, text, source.path, chats)
         self.chat = chats and is_chat(type_of(schema, self._text))
@@ -59,11 +61,8 @@ class IpcReader(Reader):
         self._read = list(dict.fromkeys([*names, self._text.column]))
         self._fields = sorted(schema.get_field_index(n) for n in self._read)
 
-    def _open(self, fields: list[int] | None = None) -> ipc.RecordBatchFileReader | ipc.RecordBatchStreamReader:
-        options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-        if self._has_footer:
-            return ipc.open_file(self._buffer, options=options)
-        return ipc.open_stream(self._buffer[8:] if self._is_file else self._buffer, options=options)
+    def _stream(self) -> pa.BufferReader:
+        return pa.BufferReader(self._buffer[8:] if self._is_file else self._buffer)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
         # Choosing columns makes Arrow copy the whole batch out of the map, which pays only where the batches are
@@ -86,11 +85,15 @@ class IpcReader(Reader):
 
     def _opened(self, fields: list[int] | None, begin: int) -> Iterator[pa.RecordBatch]:
         """Yield the batches from number `begin` on, with all columns or with some."""
-        opened = self._open(fields)
+        options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         if self._has_footer:
+            opened = ipc.open_file(self._buffer, options=options)
             yield from (opened.get_batch(i) for i in range(begin, opened.num_record_batches))
-        else:
-            yield from itertools.islice(opened, begin, None)
+            return
+        stream = self._stream()
+        yield from itertools.islice(ipc.open_stream(stream, options=options), begin, None)
+        if not self._is_file:
+            check_end(stream)
 
     def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         first = 0
