@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -254,15 +255,33 @@ def _lines(made: Made, path: Path, code: int, out: pa.Table | None, base: dict[A
     """Judge a file of lines: a line that is as it was gives the rows that it gave."""
     if code or out is None:
         return None  # it says what is wrong
-    data = unpacked(path)
-    if data.count(b'"') != made.plain.count(b'"') or made.option("--unit") in ("turn", "conversation"):
-        return None  # what is a line, and whose turn it is, may be another matter now
-    there = set(data.split(b"\n"))
+    if made.option("--unit") in ("turn", "conversation"):
+        return None  # whose turn it is may be another matter now
+    there = _records(made, unpacked(path))
     got = rows_of(out)
     for number, line in made.lines:
         if line in there and base.get(str(number)) and not set(base[str(number)]) <= set(got.get(str(number), [])):
             return f"row {number} is whole, but has other scores or none"
     return None
+
+
+def _records(made: Made, data: bytes) -> set[bytes]:
+    """Return the lines that are rows of their own: none that stands within quotation marks of others."""
+    lines = data.split(b"\n")
+    if ".jsonl" in made.name:
+        return set(lines)
+    found, begin = set(), 0
+    reader = csv.reader(
+        (line.decode("latin-1") + "\n" for line in lines), delimiter="\t" if ".tsv" in made.name else ","
+    )
+    try:
+        for _ in reader:
+            if reader.line_num == begin + 1:
+                found.add(lines[begin])
+            begin = reader.line_num
+    except csv.Error:
+        return set()
+    return found
 
 
 def unpacked(path: Path) -> bytes:
