@@ -173,7 +173,7 @@ class _Worker:
     def _last_words(self) -> str:
         said = self._scratch / "said"
         lines = said.read_text(errors="replace").splitlines() if said.exists() else []
-        return " | ".join(line.strip() for line in lines[:6])
+        return " | ".join(line.strip() for line in lines[:60])
 
     def _work(self, pipe: int) -> None:
         import faulthandler

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from affectcore import escape
 from affectcore.errors import AffectcoreError, InputError, UsageError, suggest
 from affectcore.io.finished import finished_parts
-from affectcore.io.formats.base import valid_strings
-from affectcore.io.formats.damage import check_batch, check_schema
+from affectcore.io.formats.base import from_views, valid_strings
+from affectcore.io.formats.damage import check_batch, check_end, check_schema
 from affectcore.io.manifest import MANIFEST, few_names
 
 __all__ = ["Condition", "Scores", "as_text", "differing", "open_scores"]
@@ -45,6 +45,8 @@ def as_text(column: Any) -> Any:
     """Return an array as `large_string`: names and ids compare as text, whatever their type."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if isinstance(column, pa.Array) and (pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type)):
+        column = from_views(column)
     try:
         text = column.cast(pa.large_string())
         column = text.cast(pa.large_binary())
@@ -407,7 +409,7 @@ def _schema(path: Path) -> pa.Schema:
 
         return pq.read_schema(path)
     if kind == "ipc":
-        with _ipc(path) as reader:
+        with pa.memory_map(str(path)) as source, _ipc(path, source) as reader:
             return reader.schema
     with _text_reader(path, kind, None) as reader:
         return reader.schema
@@ -429,14 +431,12 @@ def _raw(path: Path, labels: list[str], numbers: list[str]) -> Iterator[pa.Recor
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield from file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
     elif kind == "ipc":
-        with _ipc(path) as reader:
-            whole = (
-                (reader.get_batch(i) for i in range(reader.num_record_batches))
-                if isinstance(reader, pa.ipc.RecordBatchFileReader)
-                else reader
-            )
-            for batch in whole:
-                yield batch.select(columns)
+        with pa.memory_map(str(path)) as source, _ipc(path, source) as reader:
+            if isinstance(reader, pa.ipc.RecordBatchFileReader):
+                yield from (reader.get_batch(i).select(columns) for i in range(reader.num_record_batches))
+            else:
+                yield from (batch.select(columns) for batch in reader)
+                check_end(source)
     else:
         with _text_reader(path, kind, (labels, numbers)) as reader:
             for batch in reader:
@@ -458,15 +458,11 @@ def _unmarked(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
-def _ipc(path: Path) -> Any:
+def _ipc(path: Path, source: pa.NativeFile) -> Any:
     # A memory map reads the needed columns only. Both flavours of the format use the same file extensions.
     with path.open("rb") as file:
         magic = file.read(6)
-    return (
-        pa.ipc.open_file(pa.memory_map(str(path)))
-        if magic == b"ARROW1"
-        else pa.ipc.open_stream(pa.memory_map(str(path)))
-    )
+    return pa.ipc.open_file(source) if magic == b"ARROW1" else pa.ipc.open_stream(source)
 
 
 def _text_reader(path: Path, kind: str, wanted: tuple[list[str], list[str]] | None) -> Any:

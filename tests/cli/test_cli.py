@@ -32,6 +32,12 @@ def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def said(stderr: str) -> str:
+    """Return what was written to stderr, without the two lines of a first run on a machine."""
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(("compiling kernels for this CPU", "compiled ")))
+
+
 @pytest.fixture
 def scores(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
@@ -126,7 +132,7 @@ def test_wrong_usage(args: list[str], message: str, capsys: pytest.CaptureFixtur
 
 def test_compare_prints_the_leaderboard_on_stdout_only(scores: Path) -> None:
     done = run("compare", str(scores), "--by", "model", "--metric", "vader_compound", "--metric", "self_blame")
-    assert done.returncode == EXIT_DONE and done.stderr == "" and "\x1b" not in done.stdout
+    assert done.returncode == EXIT_DONE and said(done.stderr) == "" and "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("vader_compound (score): highest first")
@@ -310,7 +316,7 @@ def test_doctor_finds_this_installation_sound(capsys: pytest.CaptureFixture[str]
     assert main(["doctor"]) == EXIT_DONE
     captured = capsys.readouterr()
     text = captured.out
-    assert "BROKEN" not in text and captured.err == ""
+    assert "BROKEN" not in text and said(captured.err) == ""
     for what in (
         "affectcore",
         "Python",

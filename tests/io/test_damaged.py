@@ -24,6 +24,7 @@ from affectcore.frontier import read_costs
 from affectcore.io.formats.base import plain, plain_type
 from affectcore.io.formats.damage import check, check_batch
 from affectcore.io.readers import Source, open_reader
+from affectcore.io.scorefiles import as_text
 from affectcore.io.writers import json_texts
 from affectcore.scorer import Scorer
 
@@ -245,6 +246,45 @@ def test_a_damaged_footer_costs_no_row(tmp_path: Path) -> None:
         for _, texts in reader:
             rows += len(texts)
     assert rows == caught.value.row == 60
+
+
+def test_a_stream_that_seems_to_end_early(tmp_path: Path) -> None:
+    """A length of zero is the end of a stream, and one bit can make it that."""
+    table = pa.table({"model": ["a", "b"] * 30, "distress": [0.0, 1.0] * 30, "text": ["good"] * 60})
+    path = tmp_path / "a.arrows"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=20)
+    data = path.read_bytes()
+    at = [i for i in range(len(data)) if data.startswith(b"\xff\xff\xff\xff", i)][3]  # the schema's, and three batches'
+    path.write_bytes(data[: at + 4] + bytes(4) + data[at + 8 :])
+    rows = 0
+    with (
+        open_reader(Source(path, "ipc", "a.arrows")) as reader,
+        pytest.raises(InputError, match="more bytes") as caught,
+    ):
+        for _, texts in reader:
+            rows += len(texts)
+    assert rows == caught.value.row == 40
+    with pytest.raises(InputError, match="row 40: the stream ends, but"):
+        ac.compare(path, metrics="distress")
+    path.write_bytes(data + bytes(64))
+    with open_reader(Source(path, "ipc", "a.arrows")) as reader:
+        assert sum(len(texts) for _, texts in reader) == 60
+
+
+@pytest.mark.parametrize("size", [-16_777_216, 1 << 30, -1])
+def test_views_under_nulls_may_be_anything(size: int) -> None:
+    texts = ["good " * 5 if i % 2 else "bad" for i in range(30)]
+    made = pa.array([None if i == 21 else text for i, text in enumerate(texts)], pa.string_view())
+    raw = np.frombuffer(made.buffers()[1], np.int32).copy().reshape(-1, 4)
+    raw[21] = [size, 1, 77, -5]
+    buffers = [made.buffers()[0], pa.py_buffer(raw.tobytes()), *made.buffers()[2:]]
+    views = pa.Array.from_buffers(made.type, 30, buffers)
+    check(views)
+    for column in (views, views.slice(20, 5)):
+        assert plain(column).to_pylist() == column.to_pylist()
+    assert SCORER.score(views).equals(SCORER.score(made))
+    assert as_text(views).to_pylist() == made.to_pylist()
 
 
 def test_parquet_groups_before_the_damage_stay(tmp_path: Path) -> None:

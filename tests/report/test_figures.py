@@ -165,7 +165,7 @@ def test_a_file_where_the_folder_should_be(report: Report, tmp_path: Path) -> No
     (tmp_path / "taken").write_text("")
     with pytest.raises(OutputError, match="choose another folder"):
         figures.write_figures(report, tmp_path / "taken")
-    with pytest.raises(OutputError, match="choose another place"):
+    with pytest.raises(OutputError, match="write to another folder"):
         figures.save(figures.heatmap(report.emotions), tmp_path / "absent" / "f.svg")
 
 

@@ -347,7 +347,25 @@ def plain(column: pa.Array) -> pa.Array:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64 if wide else np.int32)
         made = pa.LargeListArray if wide else pa.ListArray
         return made.from_arrays(offsets, plain(column.flatten()), type=target, mask=null)
-    return column.cast(target)
+    return from_views(column) if target in _FROM_VIEWS else column.cast(target)
+
+
+_FROM_VIEWS = (pa.large_string(), pa.large_binary())
+
+
+def from_views(column: pa.Array) -> pa.Array:
+    """Return an array of string or binary views as large_string or large_binary.
+
+    Under a null a view may be anything, but Arrow's cast adds up the lengths of all, and crashes on some sums.
+    """
+    if column.null_count:
+        there = column.is_valid()
+        _, views, *data = column.buffers()
+        raw = np.frombuffer(views, np.int64, 2 * len(column), 16 * column.offset).reshape(-1, 2)
+        raw = np.where(there.to_numpy(zero_copy_only=False)[:, None], raw, 0)
+        own = [there.buffers()[1], pa.py_buffer(raw), *data]
+        column = pa.Array.from_buffers(column.type, len(column), own, column.null_count)
+    return column.cast(plain_type(column.type))
 
 
 def can_keep(dtype: pa.DataType) -> bool:

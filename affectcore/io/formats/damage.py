@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-__all__ = ["bare", "check", "check_batch", "check_schema"]
+__all__ = ["bare", "check", "check_batch", "check_end", "check_schema"]
 
 _DIGITS = 76  # of the widest decimal
 
@@ -93,6 +94,16 @@ def check_batch(batch: pa.RecordBatch) -> None:
             check(column)
         except pa.ArrowInvalid as exc:
             raise pa.ArrowInvalid(f"column {name!r}: {exc}") from None
+
+
+def check_end(stream: pa.NativeFile) -> None:
+    """Raise `pyarrow.ArrowInvalid` where something follows behind the end of an IPC stream that has been read.
+
+    A length that damage makes zero reads as the end. Padding with zeros is no matter.
+    """
+    while (rest := stream.read_buffer(1 << 20)).size:
+        if np.frombuffer(rest, np.uint8).any():
+            raise pa.ArrowInvalid("the stream ends, but more bytes follow")
 
 
 def check_schema(schema: pa.Schema) -> None:

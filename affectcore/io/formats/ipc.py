@@ -12,7 +12,7 @@ import pyarrow.ipc as ipc
 
 from affectcore.errors import InputError
 from affectcore.io.formats.base import ARROW_ERRORS, Reader, Source, batch_bytes_of, damaged, plain_type
-from affectcore.io.formats.damage import check_batch, check_schema
+from affectcore.io.formats.damage import check_batch, check_end, check_schema
 from affectcore.io.formats.pipe import PipeReader
 from affectcore.io.formats.texts import is_chat, kept_names, pick_text, type_of
 
@@ -72,11 +72,13 @@ class IpcReader(Reader):
         if self.source.pipe is not None:
             if self._stream is None:
                 self._piped = self.source.pipe.open()
-                self._stream = ipc.open_stream(pa.PythonFile(self._piped, "r"), options=options)
+                self._bytes = pa.PythonFile(self._piped, "r")
+                self._stream = ipc.open_stream(self._bytes, options=options)
             return self._stream
         if self._has_footer:
             return ipc.open_file(self._buffer, options=options)
-        return ipc.open_stream(self._buffer[8:] if self._is_file else self._buffer, options=options)
+        self._bytes = pa.BufferReader(self._buffer[8:] if self._is_file else self._buffer)
+        return ipc.open_stream(self._bytes, options=options)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
         # Choosing columns makes Arrow copy the whole batch out of the map, which pays only where the batches are
@@ -105,8 +107,10 @@ class IpcReader(Reader):
         opened = self._open(fields)
         if self._has_footer:
             yield from (opened.get_batch(i) for i in range(begin, opened.num_record_batches))
-        else:
-            yield from itertools.islice(opened, begin, None)
+            return
+        yield from itertools.islice(opened, begin, None)
+        if not self._is_file:
+            check_end(self._bytes)
 
     def _batches(self, start: int) -> Iterator[tuple[int, pa.RecordBatch, Any]]:
         first = 0
@@ -145,6 +149,7 @@ class IpcReader(Reader):
     _unreleased = 0
     _piped: PipeReader | None = None
     _stream: ipc.RecordBatchStreamReader | None = None  # of a pipe
+    _bytes: pa.NativeFile  # what the stream is read from
 
     def _forget(self, n_bytes: int) -> None:
         self._unreleased += n_bytes

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affectcore.errors import UsageError, suggest
-from affectcore.io.formats.base import can_keep, plain_type
+from affectcore.io.formats.base import can_keep, from_views, plain_type
 
 TEXT_COLUMNS = (
     "text",
@@ -318,10 +318,10 @@ def strings(column: pa.Array) -> pa.Array:
         return strings(column.dictionary_decode())
     if pa.types.is_null(dtype):
         return pa.nulls(len(column), pa.string())
-    if pa.types.is_string_view(dtype):
-        return column.cast(pa.large_string())
-    if pa.types.is_binary_view(dtype) or pa.types.is_fixed_size_binary(dtype):
-        return column.cast(pa.large_binary() if pa.types.is_binary_view(dtype) else pa.binary())
+    if pa.types.is_string_view(dtype) or pa.types.is_binary_view(dtype):
+        return from_views(column)
+    if pa.types.is_fixed_size_binary(dtype):
+        return column.cast(pa.binary())
     return column
 
 
