@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CPU_TORCH ?= torch==2.13.0
+WORKERS ?= 2
 
 .PHONY: demo test check fix bench matrix train docs clean
 
@@ -10,7 +11,7 @@ demo: $(VENV)/.core
 	$(BIN)/affectcore demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
