@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from fuzz_made import Made
 
 from affectcore.errors import AffectcoreError
+from affectcore.io.formats.base import plain_type
 from affectcore.scorer import Scorer
 
 FAULTS = ("fault in affectcore", "Traceback", "unexpected ", "RuntimeWarning", "Segmentation")
@@ -103,7 +104,7 @@ def _opened(path: Path, asked: list[str] | None) -> tuple[bool, Any]:
         return [
             i
             for i, f in enumerate(schema)
-            if (f.name in asked if asked else f.name in texts or not pa.types.is_nested(f.type))
+            if (f.name in asked if asked else f.name in texts or not pa.types.is_nested(plain_type(f.type)))
         ]
 
     if path.suffix == ".parquet":

@@ -13,7 +13,7 @@ import pyarrow as pa
 __all__ = ["check_pages"]
 
 _HEADER = 1 << 10  # bytes that a header takes, unless its statistics hold long values
-_DATA, _DATA_2 = 5, 8  # numbers of the fields of PageHeader
+_VALUES_OF = {5: 0, 8: 3}  # fields of PageHeader that hold numbers of values, and the types of page they are of
 _I32, _BINARY, _LIST, _SET, _STRUCT = 5, 8, 9, 10, 12  # kinds of values
 
 
@@ -69,13 +69,15 @@ def _page(file: BinaryIO, at: int, end: int) -> tuple[int, int]:
 
 def _header(data: bytes) -> tuple[int, int, int]:
     """Return values and bytes of a page and the width of its header, in Thrift's compact protocol."""
-    compressed = values = number = 0
-    at = 0
+    compressed = values = number = at = 0
+    page = -1  # its type; pyarrow passes over pages of unknown types
     while data[at]:
         number, kind, at = _field(data, at, number)
-        if number == 3 and kind == _I32:
+        if number == 1 and kind == _I32:
+            page, at = _varint(data, at)
+        elif number == 3 and kind == _I32:
             compressed, at = _varint(data, at)
-        elif number in (_DATA, _DATA_2) and kind == _STRUCT:
+        elif _VALUES_OF.get(number) == page and kind == _STRUCT:
             inner = 0
             while data[at]:
                 inner, kind, at = _field(data, at, inner)
