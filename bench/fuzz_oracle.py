@@ -254,8 +254,8 @@ def rows_of(table: pa.Table) -> dict[Any, list[Any]]:
 
 def _lines(made: Made, path: Path, code: int, out: pa.Table | None, base: dict[Any, list[Any]]) -> str | None:
     """Judge a file of lines: a line that is as it was gives the rows that it gave."""
-    if code or out is None:
-        return None  # it says what is wrong
+    if code or out is None or "id" not in out.schema.names:
+        return None  # it says what is wrong; or the column has another name now
     if made.option("--unit") in ("turn", "conversation"):
         return None  # whose turn it is may be another matter now
     there = _records(made, unpacked(path))
