@@ -84,7 +84,8 @@ def write(out: Path, root: Path, data: Path) -> None:
 def differences(first: Path, second: Path) -> int:
     """Print how two folders differ; return 1 if they do."""
     console, bad = Console(width=150), 0
-    names = sorted({str(p.relative_to(d)) for d in (first, second) for p in d.rglob("*") if p.is_file()})
+    files = (p.relative_to(d) for d in (first, second) for p in d.rglob("*") if p.is_file())
+    names = sorted({str(p) for p in files if not p.name.endswith(".manifest.jsonl")})  # of a run, not of its scores
     for name in names:
         a, b = first / name, second / name
         if not (a.exists() and b.exists()):
