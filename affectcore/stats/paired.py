@@ -124,6 +124,7 @@ def cluster_means(values: ArrayLike, cluster: ArrayLike, n_clusters: int | None 
     return out.reshape(n, *v.shape[1:])
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of values near the largest number: no figure, no warning
 def compare_paired(
     x: ArrayLike, y: ArrayLike, *, n_resamples: int = 9999, seed: int = 0, rank_test: bool = True
 ) -> PairedComparison:
@@ -180,6 +181,7 @@ class Unpaired(NamedTuple):
     p: float  # two-sided, of Mann and Whitney's test; NaN without SciPy
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of values near the largest number: no figure, no warning
 def compare_unpaired(x: ArrayLike, y: ArrayLike) -> Unpaired:
     """Compare models that have no clusters in common, by their cluster means.
 

@@ -240,3 +240,9 @@ def test_without_scipy_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     for call in (lambda: wilcoxon([1.0, 2.0]), lambda: required_pairs(1.0, 1.0)):
         with pytest.raises(UsageError, match=r"pip install 'affectcore\[stats\]'"):
             call()
+
+
+def test_values_near_the_largest_number_warn_nobody() -> None:
+    values = np.array([[1e308, 1.0], [1e308, 2.0], [-1e308, 3.0]])
+    found = compare_paired(values, values[:, :1], rank_test=False)  # warnings are errors here
+    assert not np.isfinite(found.difference[1]) or abs(found.difference[1]) > 1e307
